@@ -1,0 +1,17 @@
+# The tier table: one line a tier. A tier is this line and the folder csrc/kernels/NAME.
+#
+#   qkernels_tier(NAME ARCH PARENT "CPU features" "flags for gcc and clang" "flags for MSVC")
+#
+# ARCH is x86_64, aarch64 or any. Features are the names of csrc/core/cpu.h; a tier runs only where
+# the CPU and the operating system give all of them. A kernel that a folder lacks comes from PARENT.
+
+# Reference and fallback: every CPU.
+qkernels_tier(scalar any "" "" "" "")
+# Intel Haswell (2013-), AMD Excavator and Zen (2015-).
+qkernels_tier(avx2 x86_64 scalar "avx2;f16c" "-mavx2;-mf16c" "/arch:AVX2")
+# Intel Cascade Lake (2019-), Ice Lake, AMD Zen 4 (2022-).
+qkernels_tier(avx512vnni x86_64 avx2 "avx512f;avx512bw;avx512vl;avx512dq;avx512vnni"
+  "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mf16c;-mprefer-vector-width=512" "/arch:AVX512")
+# Intel Sapphire Rapids (2023-).
+qkernels_tier(amx x86_64 avx512vnni "amx_tile;amx_int8"
+  "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mf16c;-mamx-tile;-mamx-int8" "/arch:AVX512")

@@ -1,0 +1,52 @@
+# The machinery behind tiers.cmake: an object library a tier, and the generated tiers.inc.
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(QKERNELS_ARCH x86_64)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  set(QKERNELS_ARCH aarch64)
+else()
+  set(QKERNELS_ARCH any)
+endif()
+
+set(QKERNELS_TIERS_DIR "${CMAKE_CURRENT_BINARY_DIR}/generated")
+set(QKERNELS_TIER_TARGETS "")
+set(QKERNELS_TIERS_INC "")
+
+function(qkernels_tier name arch parent features gnu_flags msvc_flags)
+  if(NOT arch STREQUAL "any" AND NOT arch STREQUAL QKERNELS_ARCH)
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/kernels/${name}/*.cc")
+  add_library(qkernels_tier_${name} OBJECT ${sources})
+  target_include_directories(qkernels_tier_${name} PRIVATE "${PROJECT_SOURCE_DIR}/csrc")
+  target_compile_definitions(qkernels_tier_${name} PRIVATE QK_TIER=${name})
+  target_link_libraries(qkernels_tier_${name} PRIVATE qkernels_options)
+  if(MSVC)
+    target_compile_options(qkernels_tier_${name} PRIVATE ${msvc_flags})
+  elseif(QKERNELS_EMULATE AND arch STREQUAL "x86_64" AND NOT name STREQUAL "avx2")
+    # A model of the instructions stands in for them, on a CPU that has AVX2 only.
+    target_include_directories(qkernels_tier_${name} BEFORE PRIVATE "${QKERNELS_EMULATE}")
+    target_compile_options(qkernels_tier_${name} PRIVATE -mavx2 -mf16c -w)
+  else()
+    target_compile_options(qkernels_tier_${name} PRIVATE ${gnu_flags} -fno-exceptions -fno-rtti
+                           -fno-lto)
+  endif()
+
+  set(mask "0")
+  foreach(feature IN LISTS features)
+    string(APPEND mask " | kFeature_${feature}")
+  endforeach()
+  if(QKERNELS_EMULATE AND NOT name MATCHES "^(scalar|avx2)$")
+    set(mask "kFeature_avx2 | kFeature_f16c")
+  endif()
+  if(NOT parent)
+    set(parent none)
+  endif()
+  set(QKERNELS_TIER_TARGETS ${QKERNELS_TIER_TARGETS} qkernels_tier_${name} PARENT_SCOPE)
+  set(QKERNELS_TIERS_INC "${QKERNELS_TIERS_INC}QK_TIER_ENTRY(${name}, ${parent}, ${mask})\n" PARENT_SCOPE)
+endfunction()
+
+# One line a tier, parents first: QK_TIER_ENTRY(name, parent, features).
+function(qkernels_write_tiers_inc)
+  file(CONFIGURE OUTPUT "${QKERNELS_TIERS_DIR}/tiers.inc" CONTENT "${QKERNELS_TIERS_INC}" @ONLY)
+endfunction()

@@ -1,0 +1,161 @@
+"""The compiled core: the C API with NumPy arrays. Private; `qkernels` is the public face.
+
+Arrays arrive here already checked and normalised by the Python layer. float16 and bfloat16 data
+travel as uint16 arrays beside the name of their dtype. Every failure raises `CoreError`.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+XDtype = Literal["int8", "uint8", "float32", "float16", "bfloat16"]
+OutDtype = Literal["int32", "float32", "int8", "uint8"]
+Rounding = Literal["nearest_even", "fixed_point", "fixed_point_single"]
+Activation = Literal["identity", "clip", "gelu", "silu", "tanh", "sigmoid", "hardswish"]
+
+__version__: str
+
+class CoreError(Exception):
+    """`.args` is (code, message); code is the lower-case name of a qk_status:
+    "invalid_argument", "unsupported", "damaged", "overflow", "nan", "not_finite",
+    "other_layout". Lack of memory raises MemoryError instead."""
+
+# Machine -------------------------------------------------------------------------------------
+def isas() -> list[dict[str, Any]]:
+    """Tiers built in, worst first: {"name", "parent", "available", "missing"} each."""
+
+def isa() -> str: ...
+def use_isa(name: str) -> None: ...
+def cpu_features() -> list[str]: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def get_process_threads() -> int: ...
+def set_local_threads(n: int) -> None: ...
+def get_local_threads() -> int: ...
+def cpu_count() -> int: ...
+def kernels() -> list[dict[str, Any]]:
+    """The registry: {"name", "tier", "op", "layout", "lhs", "mr", "nr", "kr", "available"} each."""
+
+# Packed weights ------------------------------------------------------------------------------
+class Packed:
+    """Immutable packed integers. `info` has kind ("matrix" | "conv" | "depthwise"), dtype, layout,
+    n, k, kh, kw, c, groups, size."""
+
+    @staticmethod
+    def matrix(w: Array) -> Packed:
+        """w (N, K), int8 or uint8, any strides."""
+    @staticmethod
+    def conv(w: Array, groups: int, zero_point: NDArray[np.int32] | None) -> Packed:
+        """w (O, KH, KW, I / groups), int8 or uint8, any strides. Becomes kind "depthwise" when
+        I / groups == 1 and groups > 1; zero_point ((1,) or (O,)) is then removed at once."""
+    @staticmethod
+    def from_buffer(buffer: Any) -> Packed:
+        """From the bytes of `buffer()`: no copy when 64-byte aligned. CoreError "damaged" when
+        they are not sound."""
+    @property
+    def info(self) -> dict[str, Any]: ...
+    @property
+    def native(self) -> bool:
+        """Can the active tier use this layout."""
+    def buffer(self) -> memoryview:
+        """Read-only bytes: header, weights, sums. Keeps the object alive."""
+    def unpack(self) -> Array:
+        """(N, K), or (O, KH, KW, I / groups): the exact integers given."""
+
+# Prepared ops --------------------------------------------------------------------------------
+class Linear:
+    def __init__(
+        self,
+        packed: Packed,
+        *,
+        x_dtype: XDtype,
+        out_dtype: OutDtype,
+        x_scale: float = 0.0,  # 0: none
+        x_zero_point: int = 0,
+        w_scale: NDArray[np.float32] | None = None,  # (1,) or (N,)
+        w_zero_point: NDArray[np.int32] | None = None,  # (1,) or (N,)
+        bias: NDArray[np.float32] | NDArray[np.int32] | None = None,  # (N,)
+        out_scale: float = 0.0,
+        out_zero_point: int = 0,
+        rounding: Rounding = "nearest_even",
+        activation: Activation = "identity",
+        activation_lo: float = ...,  # with "clip"
+        activation_hi: float = ...,
+    ) -> None: ...
+    def run(self, x: Array, out: Array, row_zero_point: NDArray[np.int32] | None = None) -> None:
+        """x (M, K), out (M, N): last axis contiguous, rows at any stride. No overlap."""
+
+class Conv2d:
+    def __init__(
+        self,
+        packed: Packed,
+        *,
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        padding: tuple[int, int, int, int],  # top, bottom, left, right
+        x_dtype: XDtype,
+        out_dtype: OutDtype,
+        x_scale: float = 0.0,
+        x_zero_point: int = 0,
+        w_scale: NDArray[np.float32] | None = None,
+        w_zero_point: NDArray[np.int32] | None = None,
+        bias: NDArray[np.float32] | NDArray[np.int32] | None = None,
+        out_scale: float = 0.0,
+        out_zero_point: int = 0,
+        rounding: Rounding = "nearest_even",
+        activation: Activation = "identity",
+        activation_lo: float = ...,
+        activation_hi: float = ...,
+    ) -> None: ...
+    def run(self, x: Array, out: Array) -> None:
+        """x (B, H, W, C), out (B, OH, OW, N): last axis contiguous, others at any stride."""
+
+def gemm_batch(a: Array, b: Array, a_zero_point: int, b_zero_point: int, out: Array) -> None:
+    """a (..., M, K), b (..., K, N), out int32 (..., M, N), equal leading shapes (broadcast views
+    with stride 0 allowed); b is packed a matrix at a time, once where its stride is 0."""
+
+# Quantization --------------------------------------------------------------------------------
+# x, q, acc: C-contiguous; `shape3` = (outer, channels, inner); scale and zero_point (channels,).
+def quantize(
+    x: Array,
+    x_dtype: str,
+    shape3: tuple[int, int, int],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    lo: int,
+    hi: int,
+    q: Array,
+) -> None: ...
+def dequantize(
+    q: Array,
+    shape3: tuple[int, int, int],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    x: NDArray[np.float32],
+) -> None: ...
+def dynamic_quantize(
+    x: Array,
+    x_dtype: str,
+    rows: int,
+    cols: int,
+    symmetric: bool,
+    q: Array,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32] | None,
+) -> None: ...
+def value_range(x: Array, x_dtype: str) -> tuple[float, float, float]:
+    """(min, max, amax) of a C-contiguous array; CoreError "not_finite"."""
+
+def requantize(
+    acc: NDArray[np.int32],
+    shape3: tuple[int, int, int],
+    multiplier: NDArray[np.float32],  # (channels,)
+    zero_point: int,
+    bias: NDArray[np.int32] | None,  # (channels,)
+    rounding: Rounding,
+    lo: int,  # bounds of the result, zero point and activation included
+    hi: int,
+    out: Array,
+) -> None: ...
