@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#include "core/cpu.h"
+#include "core/status.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>  // _mm_pause, part of the baseline
+#endif
+
+namespace qk {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kSpins = 2000;  // about 30 microseconds: a few layers apart, then yield the core
+
+std::atomic<int> process_threads{0};  // 0: not set, usable_cpus() counts
+thread_local int local_threads = 0;
+thread_local bool inside_task = false;
+
+struct HostPool {
+  qk_parallel_for run;
+  void* context;
+  int threads;
+};
+std::atomic<const HostPool*> host_pool{nullptr};
+
+void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+  __asm__ volatile("yield");
+#endif
+}
+
+void run_serially(size_t count, qk_task task, void* arg) {
+  for (size_t i = 0; i < count; ++i) task(arg, i);
+}
+
+// One job at a time. `ticket` holds the job's number in its upper half and the next index in its
+// lower half, so a claim is one compare-and-swap that fails for a worker late from an older job:
+// the caller waits for claimed tasks alone, never for a worker that has not woken up.
+class Pool {
+ public:
+  // False when another thread is using the pool.
+  bool try_run(size_t count, int threads, qk_task task, void* arg) {
+    std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
+    if (!owner.owns_lock()) return false;
+    grow(threads - 1);
+    const uint64_t job = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+    ticket_.store(job << 32 | kClosed, std::memory_order_seq_cst);
+    task_.store(task, std::memory_order_relaxed);
+    arg_.store(arg, std::memory_order_relaxed);
+    count_.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
+    helpers_.store(threads - 1, std::memory_order_relaxed);
+    unfinished_.store(count, std::memory_order_relaxed);
+    ticket_.store(job << 32, std::memory_order_seq_cst);
+    if (parked_.load(std::memory_order_seq_cst) > 0) {
+      const std::lock_guard<std::mutex> lock(park_);
+      wake_.notify_all();
+    }
+    work();
+    for (int spins = 0; unfinished_.load(std::memory_order_acquire) > 0; ++spins) {
+      if (spins < kSpins) {
+        relax();
+      } else {
+        std::this_thread::yield();  // oversubscribed: let the worker have the core
+      }
+    }
+    return true;
+  }
+
+ private:
+  static constexpr uint64_t kClosed = 0xffffffffu;
+
+  void grow(int wanted) {
+    while (workers_ < wanted) {
+      try {
+        std::thread(&Pool::loop, this, workers_).detach();
+      } catch (const std::system_error&) {
+        return;  // no more threads to be had: the ones there do the work
+      }
+      ++workers_;
+    }
+  }
+
+  // Claims and runs tasks of the current job until none is left.
+  void work() {
+    inside_task = true;
+    uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    while ((ticket & kClosed) < count_.load(std::memory_order_relaxed)) {
+      const qk_task task = task_.load(std::memory_order_relaxed);
+      void* arg = arg_.load(std::memory_order_relaxed);
+      if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
+      task(arg, static_cast<size_t>(ticket & kClosed));
+      unfinished_.fetch_sub(1, std::memory_order_release);
+      ticket = ticket_.load(std::memory_order_acquire);
+    }
+    inside_task = false;
+  }
+
+  bool has_work(uint64_t seen) const {
+    return ticket_.load(std::memory_order_seq_cst) >> 32 != seen;
+  }
+
+  void loop(int index) {
+    uint64_t seen = 0;
+    for (;;) {
+      for (int spins = 0; spins < kSpins && !has_work(seen); ++spins) relax();
+      if (!has_work(seen)) {
+        std::unique_lock<std::mutex> lock(park_);
+        parked_.fetch_add(1, std::memory_order_seq_cst);
+        wake_.wait(lock, [&] { return has_work(seen); });
+        parked_.fetch_sub(1, std::memory_order_seq_cst);
+      }
+      seen = ticket_.load(std::memory_order_acquire) >> 32;
+      while (seen == ticket_.load(std::memory_order_acquire) >> 32 &&
+             (ticket_.load(std::memory_order_acquire) & kClosed) == kClosed) {
+        relax();  // the job is being written
+      }
+      if (index < helpers_.load(std::memory_order_relaxed)) work();
+    }
+  }
+
+  std::mutex owner_;
+  int workers_ = 0;
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  alignas(64) std::atomic<size_t> unfinished_{0};
+  std::atomic<qk_task> task_{nullptr};
+  std::atomic<void*> arg_{nullptr};
+  std::atomic<uint32_t> count_{0};
+  std::atomic<int> helpers_{0};
+  std::mutex park_;
+  std::condition_variable wake_;
+  std::atomic<int> parked_{0};
+};
+
+std::atomic<Pool*> pool{nullptr};
+
+// A child of fork() has the memory of the pool and none of its threads: it starts a new one.
+void forget_pool() {
+  pool.store(new (std::nothrow) Pool, std::memory_order_release);
+  inside_task = false;
+}
+
+// Never destroyed: workers may outlive main().
+Pool* the_pool() {
+  static const bool once = [] {
+    forget_pool();
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_atfork(nullptr, nullptr, forget_pool);
+#endif
+    return true;
+  }();
+  (void)once;
+  return pool.load(std::memory_order_acquire);
+}
+
+int default_threads() {
+  static const int cpus = usable_cpus();
+  return cpus;
+}
+
+}  // namespace
+
+int num_threads() {
+  if (const HostPool* host = host_pool.load(std::memory_order_acquire)) return host->threads;
+  return std::min(qk_get_num_threads(), kMaxThreads);
+}
+
+void parallel_for(size_t count, qk_task task, void* arg) {
+  const int threads = static_cast<int>(
+      std::min<size_t>(count, static_cast<size_t>(std::max(num_threads(), 1))));
+  if (threads <= 1 || inside_task || count >= 0xffffffffu) return run_serially(count, task, arg);
+  if (const HostPool* host = host_pool.load(std::memory_order_acquire)) {
+    return host->run(host->context, count, task, arg);
+  }
+  Pool* const current = the_pool();
+  if (current == nullptr || !current->try_run(count, threads, task, arg)) {
+    run_serially(count, task, arg);
+  }
+}
+
+}  // namespace qk
+
+qk_status qk_set_num_threads(int n) {
+  if (n < 1) return qk::fail(QK_INVALID_ARGUMENT, "thread count must be at least 1, got %d", n);
+  qk::process_threads.store(n, std::memory_order_relaxed);
+  return QK_OK;
+}
+
+int qk_get_process_threads(void) {
+  const int set = qk::process_threads.load(std::memory_order_relaxed);
+  return set > 0 ? set : qk::default_threads();
+}
+
+int qk_get_num_threads(void) {
+  return qk::local_threads > 0 ? qk::local_threads : qk_get_process_threads();
+}
+
+qk_status qk_set_local_threads(int n) {
+  if (n < 0) return qk::fail(QK_INVALID_ARGUMENT, "thread count must not be negative, got %d", n);
+  qk::local_threads = n;
+  return QK_OK;
+}
+
+int qk_get_local_threads(void) { return qk::local_threads; }
+
+void qk_set_parallel_for(qk_parallel_for run, void* context, int threads) {
+  const qk::HostPool* next =
+      run == nullptr ? nullptr : new (std::nothrow) qk::HostPool{run, context, threads};
+  // The old one is not freed: a call on another thread may still be reading it.
+  qk::host_pool.store(next, std::memory_order_release);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/simd/vec_avx2.h"
+
+#include "kernels/simd/quantize.h"
+#include "kernels/tier_decl.h"
+
+namespace qk::QK_TIER {
+
+void quantize(const QuantizeArgs* args) { run_quantize(*args); }
+
+void dequantize(const DequantizeArgs* args) { run_dequantize(*args); }
+
+void range(RangeArgs* args) { run_range(*args); }
+
+void scale_round(const ScaleRoundArgs* args) { run_scale_round(*args); }
+
+}  // namespace qk::QK_TIER

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/simd/vec_scalar.h"
+
+#include "kernels/simd/pack_lhs.h"
+#include "kernels/tier_decl.h"
+
+namespace qk::QK_TIER {
+
+void pack_lhs(const PackLhsArgs* args) { run_pack_lhs(*args); }
+
+}  // namespace qk::QK_TIER

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files of one tier's folder offer each other: every function a tier may have, in the
+// tier's own namespace (QK_TIER is a compile definition of the folder). A folder defines those it
+// is better at than its parent; its tier.cc lists them in `tier`, the one symbol used from outside.
+#ifndef QKERNELS_KERNELS_TIER_DECL_H
+#define QKERNELS_KERNELS_TIER_DECL_H
+
+#include "kernels/contract.h"
+
+#ifndef QK_TIER
+#error "QK_TIER must name the tier that this file is compiled for"
+#endif
+
+namespace qk::QK_TIER {
+
+extern const Tier tier;
+
+// gemm.cc, depthwise.cc: best first. tier.cc states how many there are, because a constant table
+// cannot take a count from another file.
+extern const GemmKernel gemm_kernels[];
+extern const uint32_t gemm_kernel_count;
+extern const DepthwiseKernel depthwise_kernels[];
+extern const uint32_t depthwise_kernel_count;
+void enter();
+void leave();
+
+// pack_lhs.cc
+void pack_lhs(const PackLhsArgs* args);
+
+// requantize.cc
+void epilogue_int32(const EpilogueArgs* args);
+void epilogue_float(const EpilogueArgs* args);
+void epilogue_nearest(const EpilogueArgs* args);
+void epilogue_fixed(const EpilogueArgs* args);
+void epilogue_fixed_single(const EpilogueArgs* args);
+void outer(const OuterArgs* args);
+
+// quantize.cc
+void quantize(const QuantizeArgs* args);
+void dequantize(const DequantizeArgs* args);
+void range(RangeArgs* args);
+void scale_round(const ScaleRoundArgs* args);
+
+// elementwise.cc
+void activate(const ActivateArgs* args);
+
+}  // namespace qk::QK_TIER
+
+#endif  // QKERNELS_KERNELS_TIER_DECL_H

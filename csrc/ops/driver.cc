@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ops/driver.h"
+
+#include <algorithm>
+
+#include "core/cpu.h"
+#include "core/status.h"
+#include "core/thread_pool.h"
+
+namespace qk {
+namespace {
+
+constexpr uint32_t kMaxTile = 32 * 48;  // int32 sums of the largest tile of any tier
+
+// A thread pays off from about 15 microseconds of work on the slowest vector tier.
+constexpr double kMacsPerThread = 1.0e6;
+
+}  // namespace
+
+qk_status plan_gemm(const qk_packed& packed, bool x_signed, int64_t m, GemmPlan* plan) {
+  plan->tier = &active_tier();
+  plan->entry = select_gemm(*plan->tier, packed.layout(), x_signed, m);
+  plan->x_signed = x_signed;
+  if (plan->entry != nullptr) return QK_OK;
+  return fail(QK_OTHER_LAYOUT, "tier '%s' has no kernel for these packed weights", qk_isa());
+}
+
+void finish_tile(const Tier& tier, const Output& output, EpilogueArgs* args) {
+  tier.epilogue[static_cast<int>(output.kind())](args);
+  if (output.curve() == Curve::kNone) return;
+  for (uint32_t m = 0; m < args->m; ++m) {
+    auto* row = reinterpret_cast<float*>(static_cast<uint8_t*>(args->out) +
+                                         static_cast<ptrdiff_t>(m) * args->out_stride);
+    const ActivateArgs activate{row, args->n, output.curve()};
+    tier.activate(&activate);
+  }
+}
+
+void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& packed, int64_t group,
+               int64_t first_panel, int64_t last_panel, const LhsBlock& lhs,
+               const Destination& out) {
+  alignas(kAlignment) int32_t acc[kMaxTile];
+  const GemmKernel& kernel = plan.kernel();
+  const Tier& tier = plan.tier->table;
+  const int64_t step = kernel.nr / kPanel;
+  const size_t out_element = dtype_size(output.spec().out_dtype);
+  const uint8_t* const panels =
+      packed.panels() + static_cast<size_t>(group) * packed.sizes.group_bytes;
+  int32_t negated_sums[64];  // of the rows of a tile, mr <= 64
+
+  TileArgs tile{};
+  tile.taps = lhs.taps;
+  tile.n_taps = lhs.n_taps;
+  tile.k = lhs.k;
+  tile.w_stride = static_cast<ptrdiff_t>(packed.sizes.panel_bytes);
+  tile.w_tap_stride = lhs.w_tap_stride;
+  tile.acc = acc;
+
+  for (int64_t panel = first_panel; panel < last_panel; panel += step) {
+    const int64_t used = std::min(step, last_panel - panel);
+    const int64_t column = (group * packed.sizes.panels + panel) * kPanel;
+    tile.w = panels + static_cast<size_t>(panel) * packed.sizes.panel_bytes;
+    tile.n = static_cast<uint32_t>(used * kPanel);
+    tile.acc_stride = static_cast<ptrdiff_t>(tile.n * sizeof(int32_t));
+    EpilogueArgs finish = output.arguments(column, plan.flips());
+    finish.acc = acc;
+    finish.acc_stride = tile.acc_stride;
+    finish.out_stride = out.row_stride;
+    finish.n = static_cast<uint32_t>(
+        std::min<int64_t>(tile.n, packed.sizes.n_group - panel * kPanel));
+    uint8_t* const out_column =
+        out.data + static_cast<size_t>(group * packed.sizes.n_group + panel * kPanel) * out_element;
+
+    for (int64_t row = 0; row < lhs.rows; row += kernel.mr) {
+      tile.m = static_cast<uint32_t>(std::min<int64_t>(kernel.mr, lhs.rows - row));
+      tile.a = static_cast<const uint8_t*>(lhs.data) + row * lhs.stride;
+      tile.a_stride = lhs.stride;
+      kernel.run(&tile);
+      OuterArgs outer{acc, tile.acc_stride, tile.m, tile.n, nullptr, nullptr};
+      if (output.asymmetric_weights()) {
+        for (uint32_t m = 0; m < tile.m; ++m) {
+          negated_sums[m] = static_cast<int32_t>(0u - static_cast<uint32_t>(lhs.row_sums[row + m]));
+        }
+        outer.row = negated_sums;
+        outer.col = output.outer_weight(column);
+        tier.outer(&outer);
+      }
+      if (lhs.zero_points != nullptr) {
+        outer.row = lhs.zero_points + row;
+        outer.col = output.outer_row(column);
+        tier.outer(&outer);
+      }
+      finish.m = tile.m;
+      finish.out = out_column + row * out.row_stride;
+      finish.row_scale = lhs.row_scale == nullptr ? nullptr : lhs.row_scale + row;
+      finish_tile(tier, output, &finish);
+    }
+  }
+}
+
+int threads_for(double macs) {
+  const double worth = macs / kMacsPerThread;
+  return std::max(1, std::min(num_threads(), worth > 256 ? 256 : static_cast<int>(worth)));
+}
+
+Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes,
+                 double macs) {
+  const int64_t mr = plan.kernel().mr;
+  const int64_t step = plan.kernel().nr / kPanel;
+  const int threads = threads_for(macs);
+  // A block of rows stays in half of L2 while all panels stream past it.
+  const auto fitting = static_cast<int64_t>(cache_sizes().l2 / 2 / std::max<size_t>(row_bytes, 1));
+  int64_t block = std::max(mr, fitting / mr * mr);
+  if (threads > 1) {  // about two blocks a thread, so that a late thread costs little
+    block = std::min(block, std::max(mr, round_up(ceil_div<int64_t>(rows, 2 * threads), mr)));
+  }
+  Split split{};
+  split.block_rows = std::min(block, std::max<int64_t>(rows, 1));
+  split.blocks = ceil_div(rows, split.block_rows);
+  split.panel_ranges = 1;
+  if (threads > 1 && split.blocks < 2 * threads) {
+    split.panel_ranges =
+        std::min(ceil_div<int64_t>(panels, step), ceil_div<int64_t>(2 * threads, split.blocks));
+  }
+  return split;
+}
+
+}  // namespace qk

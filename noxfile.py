@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every chore of the project, one session each: `nox -l` lists them, `nox` alone runs what CI runs.
+
+Versions of the tools are in [dependency-groups] of pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_external_run = True
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tidy",
+    "tests",
+    "cpp",
+    "asan",
+    "tsan",
+    "emulated",
+    "wheel",
+]
+
+ROOT = Path(__file__).parent
+GROUPS = nox.project.load_toml("pyproject.toml")
+WHEEL_LIMIT = 3_000_000
+CORES = str(min(os.cpu_count() or 1, 8))
+
+
+def install_group(session: nox.Session, *groups: str) -> None:
+    session.install(*nox.project.dependency_groups(GROUPS, *groups))
+
+
+def sources(*folders: str, suffixes: tuple[str, ...] = (".h", ".cc", ".c")) -> list[str]:
+    """C and C++ files below `folders`, sorted."""
+    return sorted(
+        str(path)
+        for folder in folders
+        for path in Path(folder).rglob("*")
+        if path.suffix in suffixes
+    )
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """A .venv to work in: editable install, test packages, tools. Run again to rebuild."""
+    venv = ROOT / ".venv"
+    bin_dir = venv / ("Scripts" if os.name == "nt" else "bin")
+    if not venv.exists():
+        session.run("python3", "-m", "venv", str(venv), external=True)
+    pip = [str(bin_dir / "pip"), "install", "--quiet"]
+    session.run(*pip, *nox.project.dependency_groups(GROUPS, "dev"), external=True)
+    session.run(*pip, "--no-build-isolation", "--editable", ".[test]", external=True)
+    session.log(
+        f"ready: {bin_dir / 'pytest'}; C++: cmake --preset dev && cmake --build --preset dev"
+    )
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The Python tests on the installed wheel, with every tier that this CPU has."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs)
+
+
+def native_tests(session: nox.Session, preset: str) -> None:
+    install_group(session, "native")
+    session.run("cmake", "--preset", preset, "--log-level=WARNING")
+    session.run("cmake", "--build", "--preset", preset, "--parallel", CORES)
+    session.run("ctest", "--preset", preset, *session.posargs)
+
+
+@nox.session
+def cpp(session: nox.Session) -> None:
+    """The native tests in Release, warnings as errors."""
+    native_tests(session, "release")
+
+
+@nox.session
+def asan(session: nox.Session) -> None:
+    """The native tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    native_tests(session, "asan")
+
+
+@nox.session
+def tsan(session: nox.Session) -> None:
+    """The native tests under ThreadSanitizer."""
+    native_tests(session, "tsan")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff, clang-format, codespell and the rules of scripts/check_tree.py."""
+    install_group(session, "lint")
+    session.run("ruff", "check", "--quiet", ".")
+    session.run("ruff", "format", "--check", "--quiet", ".")
+    session.run("clang-format", "--dry-run", "-Werror", *sources("csrc", "tests"), silent=True)
+    session.run("codespell")
+    session.run("python", "scripts/check_tree.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over the package."""
+    install_group(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def tidy(session: nox.Session) -> None:
+    """clang-tidy over the C++ outside the kernel tiers."""
+    install_group(session, "tidy")
+    pybind11 = session.run("python", "-m", "pybind11", "--cmakedir", silent=True)
+    session.run(
+        "cmake",
+        "--preset",
+        "tidy",
+        "--log-level=WARNING",
+        f"-Dpybind11_DIR={str(pybind11).strip()}",
+    )
+    folders = session.posargs or ["csrc/core", "csrc/pack", "csrc/ops", "csrc/python"]
+    files = sources(*folders, suffixes=(".cc",))
+    session.run("clang-tidy", "--quiet", "-p", "build/tidy", *files, silent=True)
+
+
+@nox.session
+def emulated(session: nox.Session) -> None:
+    """The Python tests with AVX-512 and AMX executed on a model: tests/emulation/README.md."""
+    session.install(
+        ".[test]", "--config-settings=cmake.define.QKERNELS_EMULATE=tests/emulation/include"
+    )
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """sdist, wheel made from it, and a smoke import beside NumPy alone in a clean environment."""
+    install_group(session, "package")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    (built,) = dist.glob("*.whl")
+    size = built.stat().st_size
+    session.log(f"{built.name}: {size:,} bytes (limit {WHEEL_LIMIT:,})")
+    if size >= WHEEL_LIMIT:
+        session.error("the wheel is too large")
+    session.run("python", "-m", "venv", "--clear", str(dist / "venv"))
+    python = str(dist / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    session.run(python, "-m", "pip", "install", "--quiet", str(built), external=True)
+    session.run(python, "-I", str(ROOT / "scripts/smoke.py"), external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """linear_int8 against the installed peers; arguments after -- go to bench/linear.py."""
+    session.install(".", "torch", "onnxruntime", "onnx")
+    session.run("python", "bench/linear.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every example and every path in the documents."""
+    session.install(".[test]")
+    session.run("pytest", "tests/test_docs.py", *session.posargs)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qkernels info`: the machine, the kernels it runs, and the versions of what is installed."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import textwrap
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from qkernels import _core, machine
+from qkernels.cli import console
+
+SUMMARY = "what this machine is and which kernels it runs"
+DESCRIPTION = """\
+Show the CPU with its caches and features, the tiers of kernels (built into this installation,
+usable on this CPU, active) with what the others lack, the kernels of the usable tiers, threads, and
+versions. Start a bug report with `qkernels info --json`.
+
+QKERNELS_ISA=NAME makes another usable tier the active one; QKERNELS_NUM_THREADS=N sets the threads.
+"""
+
+_PACKAGES = (
+    "numpy", "torch", "onnx", "onnxruntime", "matplotlib", "rich", "threadpoolctl", "safetensors",
+)  # fmt: skip
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    facts = collect()
+    if arguments.json:
+        console.print_json(facts)
+    else:
+        print(_text(facts))
+    return 0
+
+
+def collect() -> dict[str, Any]:
+    """The configuration of `qkernels.show_config` and, beside it, CPU, tiers, kernels, packages."""
+    active = _core.isa()
+    return {
+        **machine.configuration(),
+        "cpu": {"model": cpu_model(), "caches": caches()},
+        "tiers": [{**tier, "active": tier["name"] == active} for tier in _core.isas()],
+        "kernels": _core.kernels(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def cpu_model() -> str:
+    """The CPU's name as the system gives it, or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Model", "Hardware"} and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def caches() -> list[dict[str, Any]]:
+    """Level, type and bytes of the first CPU's caches, where Linux lists them; otherwise none."""
+    found = []
+    for folder in sorted(_CACHES.glob("index*")):
+        try:
+            level, kind, size = (
+                (folder / name).read_text("ascii").strip() for name in ("level", "type", "size")
+            )
+            unit = {"K": 1024, "M": 1024**2}.get(size[-1:], 1)
+            found.append(
+                {"level": int(level), "type": kind, "bytes": int(size.rstrip("KM")) * unit}
+            )
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _text(facts: dict[str, Any]) -> str:
+    from qkernels.comparison.table import byte_size
+
+    threads = facts["threads"]
+    cache_names = (
+        f"L{cache['level']}{_SUFFIX.get(cache['type'], '')} {byte_size(cache['bytes'])}"
+        for cache in facts["cpu"]["caches"]
+    )
+    packages = (
+        f"{name} {version}" if version else f"{name} -"
+        for name, version in facts["packages"].items()
+    )
+    rows = [
+        ("version", facts["version"]),
+        ("cpu", facts["cpu"]["model"]),
+        ("features", " ".join(facts["cpu_features"]) or "none beyond the baseline"),
+        ("caches", ", ".join(cache_names) or "not readable"),
+        ("threads", f"{threads['calling_thread']} in use, {threads['cpus']} CPUs to be had"),
+        ("system", f"{facts['platform']}, Python {facts['python']}"),
+        ("packages", ", ".join(packages)),
+        ("headers", facts["include"]),
+    ]
+    lines = ["qkernels", ""]
+    for label, text in rows:
+        lines += textwrap.wrap(
+            text,
+            width=100,
+            initial_indent=f"{label:<10}",
+            subsequent_indent=" " * 10,
+            break_long_words=False,
+        )
+    lines += ["", "tiers, worst first"]
+    for tier in facts["tiers"]:
+        state = (
+            "active"
+            if tier["active"]
+            else "usable"
+            if tier["available"]
+            else f"not on this CPU: lacks {tier['missing']}"
+        )
+        count = sum(kernel["tier"] == tier["name"] for kernel in facts["kernels"])
+        lines.append(
+            f"  {tier['name']:<14}{count:>3} kernels of its own, inherits from "
+            f"{tier['parent'] + ',':<12} {state}"
+        )
+    lines += ["", "kernels of the usable tiers"]
+    usable = [kernel for kernel in facts["kernels"] if kernel["available"]]
+    width = max((len(kernel["name"]) for kernel in usable), default=0)
+    lines += [
+        f"  {kernel['name']:<{width}}  layout {kernel['layout']:<8} "
+        f"tile {kernel['mr']}x{kernel['nr']}x{kernel['kr']}"
+        for kernel in usable
+    ]
+    return "\n".join(lines)
+
+
+_SUFFIX = {"Data": "d", "Instruction": "i"}
