@@ -65,8 +65,8 @@ def dev(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The Python tests on the installed wheel, with every tier that this CPU has."""
-    session.install(".[test]")
-    session.run("pytest", *session.posargs)
+    session.install(".[test]", "--config-settings=build-dir=build/tests")
+    session.run("pytest", *session.posargs, env={"QKERNELS_BUILD_DIR": "build/tests"})
 
 
 def native_tests(session: nox.Session, preset: str) -> None:
@@ -124,16 +124,17 @@ def tidy(session: nox.Session) -> None:
         "--log-level=WARNING",
         f"-Dpybind11_DIR={str(pybind11).strip()}",
     )
-    folders = session.posargs or ["csrc/core", "csrc/pack", "csrc/ops", "csrc/python"]
-    files = sources(*folders, suffixes=(".cc",))
-    session.run("clang-tidy", "--quiet", "-p", "build/tidy", *files, silent=True)
+    files = session.posargs or [r"csrc/(core|pack|ops|python)/.*\.cc$"]
+    session.run("run-clang-tidy.py", "-quiet", "-p", "build/tidy", "-j", CORES, *files, silent=True)
 
 
 @nox.session
 def emulated(session: nox.Session) -> None:
     """The Python tests with AVX-512 and AMX executed on a model: tests/emulation/README.md."""
     session.install(
-        ".[test]", "--config-settings=cmake.define.QKERNELS_EMULATE=tests/emulation/include"
+        ".[test]",
+        "--config-settings=build-dir=build/emulated",
+        f"--config-settings=cmake.define.QKERNELS_EMULATE={ROOT / 'tests' / 'emulation'}",
     )
     session.run("pytest", *session.posargs)
 

@@ -36,7 +36,7 @@ PACKAGED = Path(__file__).parent.parent / "python" / "qkernels" / "data" / "digi
 
 
 class DigitsNet(nn.Module):
-    """The network, with the layer names of `qkernels.data.digits.graph`. x (B, 1, 8, 8) in [0, 1]."""
+    """The network of `qkernels.data.digits.network`. x: (B, 1, 8, 8) in [0, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def build() -> str:
 
 
 def pack(net: DigitsNet, data: dict[str, np.ndarray]) -> bytes:
-    """The file: weights float32 by torch names, images uint8 (n, 1, 8, 8), labels, facts as JSON."""
+    """The file: weights float32, images uint8 (n, 1, 8, 8), labels, facts as JSON."""
     facts = {
         "source": "UCI Optical Recognition of Handwritten Digits, CC BY 4.0",
         "seed": SEED,

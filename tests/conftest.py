@@ -12,9 +12,9 @@ import pytest
 import qkernels as qk
 from qkernels import _core
 
-hypothesis.settings.register_profile("dev", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=100)
 hypothesis.settings.register_profile(
-    "ci", deadline=None, max_examples=60, derandomize=True, print_blob=True
+    "ci", deadline=None, max_examples=100, derandomize=True, print_blob=True
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 

@@ -16,7 +16,9 @@ import numpy as np
 F32 = np.float32
 INT32 = (-(2**31), 2**31 - 1)
 CODES = {"int8": (-128, 127), "uint8": (0, 255)} | {
-    f"{'u' * unsigned}int{bits}": (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    f"{'u' * unsigned}int{bits}": (0, 2**bits - 1)
+    if unsigned
+    else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     for bits in range(2, 8)
     for unsigned in (False, True)
 }
@@ -44,7 +46,9 @@ def to_int(real: np.ndarray, low: int, high: int, zero_point: Any = 0) -> np.nda
     return np.clip(np.clip(rounded, -1e12, 1e12).astype(np.int64) + zero_point, low, high)
 
 
-def quantize(x: Any, scale: Any, zero_point: Any = 0, *, axis: int | None = None, dtype: str = "int8"):
+def quantize(
+    x: Any, scale: Any, zero_point: Any = 0, *, axis: int | None = None, dtype: str = "int8"
+):
     x = np.asarray(x).astype(F32)
     with np.errstate(over="ignore"):
         ratio = x / along(np.asarray(scale, F32), x.ndim, axis)
@@ -140,7 +144,7 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 def convolve(x, weight, x_zp, w_zp, stride, padding, dilation, groups) -> np.ndarray:
-    """Direct convolution: x (B, H, W, C), weight (O, KH, KW, C / groups) -> int32 (B, OH, OW, O)."""
+    """Direct convolution: x (B, H, W, C), weight (O, KH, KW, C / groups), int32 (B, OH, OW, O)."""
     stride, dilation = pair(stride), pair(dilation)
     o, kh, kw, depth = weight.shape
     padding = pads(padding, x.shape[1:3], (kh, kw), stride, dilation)
@@ -159,7 +163,10 @@ def convolve(x, weight, x_zp, w_zp, stride, padding, dilation, groups) -> np.nda
                 sums += seen * weight[:, r, c, 0]
                 continue
             for g in range(groups):
-                outs, ins = slice(g * per_group, (g + 1) * per_group), slice(g * depth, (g + 1) * depth)
+                outs, ins = (
+                    slice(g * per_group, (g + 1) * per_group),
+                    slice(g * depth, (g + 1) * depth),
+                )
                 sums[..., outs] += exact_matmul(seen[..., ins], weight[outs, r, c].T)
     return as_int32(sums)
 
@@ -175,7 +182,7 @@ def fixed_multiplier(real: float) -> tuple[int, int]:
 
 
 def rescale(v: np.ndarray, multiplier: np.ndarray, rounding: str) -> np.ndarray:
-    """Sums (int64, channels last) times float64 multipliers by either fixed-point rule, unclamped."""
+    """Sums (int64, channels last) times float64 multipliers by a fixed-point rule, unclamped."""
     pairs = np.array([fixed_multiplier(float(m)) for m in np.ravel(multiplier)], np.int64)
     mantissa, shift = pairs.reshape(*np.shape(multiplier), 2).transpose(-1, *range(multiplier.ndim))
     if rounding == "fixed_point_single":
@@ -219,7 +226,15 @@ def to_codes(v, real, single, zero_point, dtype, rounding, limits) -> np.ndarray
 
 
 def requantize(
-    acc, scale, zero_point=0, *, axis=None, bias=None, dtype="int8", activation=None, rounding="nearest_even"
+    acc,
+    scale,
+    zero_point=0,
+    *,
+    axis=None,
+    bias=None,
+    dtype="int8",
+    activation=None,
+    rounding="nearest_even",
 ) -> np.ndarray:
     acc = np.asarray(acc).astype(np.int64)
     m = along(np.asarray(scale, F32), acc.ndim, axis)
@@ -282,7 +297,11 @@ def prepare(x, weight, weight_scale, x_scale, x_zero_point, out_scale, out_dtype
         lead = x.shape[: x.ndim - rank]
         rows = x.reshape(*lead, math.prod(x.shape[x.ndim - rank :]))
         q, x_scale = dynamic_symmetric(rows)
-        x, x_scale, default = q.reshape(x.shape), x_scale.reshape(x_scale.shape + (1,) * rank), "float32"
+        x, x_scale, default = (
+            q.reshape(x.shape),
+            x_scale.reshape(x_scale.shape + (1,) * rank),
+            "float32",
+        )
     return x, weight, weight_scale, x_scale, out_dtype or default
 
 
@@ -296,13 +315,21 @@ def linear(
     w_zp = np.broadcast_to(np.asarray(weight_zero_point, np.int64), len(weight))
     acc = gemm(x, weight.T, a_zero_point=x_zero_point, b_zero_point=w_zp)
     return finish(
-        acc, x_scale=x_scale, weight_scale=weight_scale, bias=bias, out_scale=out_scale, out_dtype=out_dtype, **epilogue
+        acc,
+        x_scale=x_scale,
+        weight_scale=weight_scale,
+        bias=bias,
+        out_scale=out_scale,
+        out_dtype=out_dtype,
+        **epilogue,
     )
 
 
 def conv2d(
-    x, weight, bias=None, *, layout="NHWC", weight_layout="OIHW", stride=1, padding=0, dilation=1, groups=1,
-    x_scale=None, x_zero_point=0, weight_scale=None, weight_zero_point=0, out_scale=None, out_dtype=None, **epilogue,
+    x, weight, bias=None, *, layout="NHWC", weight_layout="OIHW",
+    stride=1, padding=0, dilation=1, groups=1,
+    x_scale=None, x_zero_point=0, weight_scale=None, weight_zero_point=0,
+    out_scale=None, out_dtype=None, **epilogue,
 ) -> np.ndarray:  # fmt: skip
     x, weight = np.asarray(x), np.asarray(weight)
     x = x.transpose(0, 2, 3, 1) if layout == "NCHW" else x
@@ -312,6 +339,12 @@ def conv2d(
     )
     acc = convolve(x, weight, x_zero_point, weight_zero_point, stride, padding, dilation, groups)
     y = finish(
-        acc, x_scale=x_scale, weight_scale=weight_scale, bias=bias, out_scale=out_scale, out_dtype=out_dtype, **epilogue
+        acc,
+        x_scale=x_scale,
+        weight_scale=weight_scale,
+        bias=bias,
+        out_scale=out_scale,
+        out_dtype=out_dtype,
+        **epilogue,
     )
     return y.transpose(0, 3, 1, 2) if layout == "NCHW" else y

@@ -48,7 +48,9 @@ def everywhere(call: Callable[[], Any], threads: tuple[int, ...] = THREADS) -> A
                     result = call()
                 if first_name is None:
                     first, first_name = result, f"{isa} at {count} threads"
-                    first = tuple(map(np.copy, result)) if isinstance(result, tuple) else result.copy()
+                    first = (
+                        tuple(map(np.copy, result)) if isinstance(result, tuple) else result.copy()
+                    )
                 else:
                     same(result, first, f"{isa} at {count} threads against {first_name}")
     return first
@@ -84,6 +86,16 @@ def scales(rng: np.random.Generator, shape: Any = (), low: float = 1e-3, high: f
     """float32 scales; a scalar is a Python float that float32 holds exactly."""
     values = rng.uniform(low, high, shape)
     return float(np.float32(values)) if shape == () else values.astype(np.float32)
+
+
+def attempt(call: Callable[[], Any], word: str) -> Any:
+    """The result of `call`, or None when it is refused by an error that names `word`."""
+    try:
+        return call()
+    except qk.QKernelsError as error:
+        if word not in str(error):
+            raise
+        return None
 
 
 def placements(array: np.ndarray) -> dict[str, np.ndarray]:

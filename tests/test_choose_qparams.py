@@ -8,7 +8,7 @@ import pytest
 
 import oracle
 import qkernels as qk
-from support import everywhere, placements, require, same
+from support import attempt, everywhere, placements, require, same
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 SIGNED = [d for d in oracle.CODES if not d.startswith("u")]
@@ -19,8 +19,11 @@ def check_minmax(x, dtype, scheme, axis):
 
     def call():
         params = qk.choose_qparams(x, dtype=dtype, scheme=scheme, axis=axis)
-        assert (params.dtype, params.axis) == (dtype, axis)
-        return np.asarray(params.scale), np.broadcast_to(params.zero_point, scale.shape).astype(np.int64)
+        assert params.dtype == dtype
+        assert params.axis == (None if axis is None else axis % x.ndim)
+        return np.asarray(params.scale), np.broadcast_to(params.zero_point, scale.shape).astype(
+            np.int64
+        )
 
     same(everywhere(call, (1, 2)), (scale, zp))
 
@@ -54,7 +57,12 @@ def test_short_floats(rng):
 def test_all_zeros_have_scale_one(method, scheme):
     params = qk.choose_qparams(np.zeros((3, 4), np.float32), scheme=scheme, method=method)
     assert float(params.scale) == 1
-    assert qk.dequantize(qk.quantize(np.zeros(1, "f4"), 1.0, params.zero_point), 1.0, params.zero_point) == 0
+    assert (
+        qk.dequantize(
+            qk.quantize(np.zeros(1, "f4"), 1.0, params.zero_point), 1.0, params.zero_point
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -75,7 +83,9 @@ def test_other_methods_are_sound(rng, method, scheme, dtype):
 
     def error(p):
         q = oracle.quantize(x, p.scale, p.zero_point, dtype=dtype)
-        return float(((oracle.dequantize(q, p.scale, p.zero_point) - x).astype(np.float64) ** 2).mean())
+        return float(
+            ((oracle.dequantize(q, p.scale, p.zero_point) - x).astype(np.float64) ** 2).mean()
+        )
 
     if method == "mse":
         assert error(params) <= error(widest) * 1.0001
@@ -111,15 +121,14 @@ def test_memory_placements(rng):
 def test_ranges_at_the_edge_of_float32(x, scheme):
     """Usable parameters or an error, never a zero, infinite or NaN scale."""
     x = np.array(x, np.float32)
-    try:
-        params = qk.choose_qparams(x, scheme=scheme)
-    except qk.QKernelsError as error:
-        assert "x" in str(error)
+    params = attempt(lambda: qk.choose_qparams(x, scheme=scheme), "x")
+    if params is None:
         return
     assert np.isfinite(params.scale)
     assert params.scale > 0
-    back = qk.dequantize(qk.quantize(x, params.scale, params.zero_point), params.scale, params.zero_point)
-    assert (np.abs(back.astype(np.float64) - x) <= np.float64(params.scale) * 1.01).all()
+    codes = qk.quantize(x, params.scale, params.zero_point).astype(np.float64)
+    back = (codes - params.zero_point) * np.float64(params.scale)
+    assert (np.abs(back - x) <= np.float64(params.scale) * 1.01).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,7 +146,8 @@ def test_non_finite_is_an_error(method, value):
     ("x", "kw"),
     [
         (np.zeros(0, "f4"), {}), (np.zeros((3, 0), "f4"), {"axis": 0}), (np.ones(3, "f8"), {}),
-        (np.ones(3, "i4"), {}), (np.ones(3, "f4"), {"dtype": "uint8"}), (np.ones(3, "f4"), {"axis": 1}),
+        (np.ones(3, "i4"), {}), (np.ones(3, "f4"), {"dtype": "uint8"}),
+        (np.ones(3, "f4"), {"axis": 1}),
         (np.ones(3, "f4"), {"method": "median"}), (np.ones(3, "f4"), {"scheme": "affine"}),
         (np.ones(3, "f4"), {"dtype": "int16"}), (np.ones(3, "f4"), {"axis": "0"}), ("abc", {}),
     ],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import doctest
 import json
 import math
 import struct
@@ -12,12 +13,13 @@ import zlib
 
 import numpy as np
 import pytest
-from report_html import parse_report
 
 import qkernels as qk
 from qkernels import nn
 from qkernels.comparison import svg
 from qkernels.comparison.metrics import CodeHistogram, ErrorSums
+from report_html import parse_report
+from support import ROOT, require
 
 RNG = np.random.default_rng(5)
 
@@ -212,7 +214,16 @@ def test_predictions(
     assert comparison.accuracy.change == comparison.accuracy.int8 - comparison.accuracy.reference
     assert comparison.agreement == (float_classes == int8_classes).mean()
     assert comparison.confusion.sum() == comparison.count == 50
-    assert comparison.confusion[2, 3] == ((labels == 2) & (int8_classes == 3)).sum()
+    for true, predicted in np.ndindex(4, 4):
+        count = ((labels == true) & (int8_classes == predicted)).sum()
+        assert comparison.confusion[true, predicted] == count
+    assert (comparison.confusion != comparison.confusion.T).any()
+    float_scores, int8_scores = (
+        np.exp(y) / np.exp(y).sum(1, keepdims=True)
+        for y in (graph(data).astype(float), model(data).astype(float))
+    )
+    change = np.abs(float_scores - int8_scores).max(1) + (float_classes != int8_classes)
+    assert [s.index for s in comparison.samples] == np.argsort(-change, kind="stable")[:8].tolist()
     worst = comparison.samples[0]
     assert worst.label == labels[worst.index]
     assert worst.int8 == tuple(model(data[worst.index : worst.index + 1])[0].tolist())
@@ -260,6 +271,18 @@ def test_layout_nhwc() -> None:
     assert comparison.samples == ()
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_samples_carry_their_image_channels_first(layout: str) -> None:
+    graph = nn.Sequential(nn.Flatten(), nn.Linear(normal(4, 3 * 5 * 6)), layout=layout)
+    x = normal(20, 3, 5, 6) if layout == "NCHW" else normal(20, 5, 6, 3)
+    comparison = qk.compare(qk.quantize_model(graph, x, progress=False), graph, x, rounds=1)
+    for sample in comparison.samples:
+        image = x[sample.index] if layout == "NCHW" else x[sample.index].transpose(2, 0, 1)
+        np.testing.assert_array_equal(sample.image, image)
+        pixels = svg.image_pixels(sample.image)
+        assert (pixels.shape, pixels.min(), pixels.max()) == ((5, 6, 3), 0, 255)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -281,6 +304,18 @@ def test_arguments_that_do_not_fit(
     arguments = {"model": model, "reference": graph, "data": data} | change
     with pytest.raises(qk.QKernelsError, match=message):
         qk.compare(**arguments)
+
+
+def test_examples_of_the_guide_run() -> None:
+    guide = ROOT / "docs" / "comparing.md"
+    if not guide.exists():
+        pytest.skip("the documents are not beside the tests")
+    text = guide.read_text(encoding="utf-8").replace("```python", "").replace("```", "")
+    test = doctest.DocTestParser().get_doctest(text, {}, guide.name, str(guide), 0)
+    report: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=report.append)
+    assert result.attempted > 5
+    assert not report, "".join(report)
 
 
 # Forms ----------------------------------------------------------------------------------------
@@ -315,9 +350,8 @@ def test_exact_layer_is_null_in_json_and_a_word_in_the_table() -> None:
     x[0, 0, -1, -1] = 255  # scale 1: every value is a code
     comparison = qk.compare(qk.quantize_model(graph, x, progress=False), graph, x, rounds=1)
     assert comparison.layers[0].isolated.sqnr_db == math.inf
-    assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["layers"][0]["isolated"][
-        "sqnr_db"
-    ] is None
+    read = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert read["layers"][0]["isolated"]["sqnr_db"] is None
     assert "exact" in comparison.to_table()
 
 
@@ -346,7 +380,7 @@ def test_names_are_escaped(tmp_path) -> None:
 
 
 def test_plot(comparison: qk.Comparison, tmp_path) -> None:
-    pytest.importorskip("matplotlib")
+    require("matplotlib")
     comparison.plot(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 

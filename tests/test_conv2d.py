@@ -96,7 +96,12 @@ def test_layouts(rng, layout, weight_layout, groups):
     x, weight, case = problem(rng, (2, 6, 7, 6), 12, (3, 2), groups)
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if layout == "NCHW" else x
     weight = arrange(weight, weight_layout)
-    geometry = {"padding": (1, 0), "stride": (1, 2), "groups": groups, "weight_layout": weight_layout}
+    geometry = {
+        "padding": (1, 0),
+        "stride": (1, 2),
+        "groups": groups,
+        "weight_layout": weight_layout,
+    }
     kw = case | {"layout": layout, "out_scale": 0.7, "activation": "relu"}
     want = oracle.conv2d(x, weight, **kw, **geometry)
     same(everywhere(lambda: qk.conv2d_int8(x, weight, **kw, **geometry)), want)
@@ -113,10 +118,14 @@ def test_roundings_and_activations(rng, rounding, groups):
     x, weight, case = problem(rng, (1, 6, 6, 18), 18, (3, 3), groups)
     bias = rng.integers(-30000, 30000, 18).astype(np.int32)
     for activation in (None, "relu", "relu6", (-1.0, 2.5)):
-        for kw in outputs(rng, x, weight, case, {"groups": groups, "padding": 1}, ("int8", "uint8")):
+        for kw in outputs(
+            rng, x, weight, case, {"groups": groups, "padding": 1}, ("int8", "uint8")
+        ):
             kw |= {"rounding": rounding, "activation": activation}
             want = oracle.conv2d(x, weight, bias, **kw)
-            same(everywhere(lambda kw=kw: qk.conv2d_int8(x, weight, bias, **kw), (1,)), want, str(kw))
+            same(
+                everywhere(lambda kw=kw: qk.conv2d_int8(x, weight, bias, **kw), (1,)), want, str(kw)
+            )
 
 
 @pytest.mark.parametrize("groups", [1, 20])
@@ -125,7 +134,9 @@ def test_corners_of_the_ranges(x_dtype, x_end, groups):
     """Constant extremes with extreme zero points on both sides, inside and in the padding."""
     info = np.iinfo(x_dtype)
     x = np.full((1, 5, 5, 20), (info.min, info.max)[x_end], x_dtype)
-    for w_end, w_zp, x_zp in itertools.product((-128, 127), (-128, 0, 127), (info.min, 0, info.max)):
+    for w_end, w_zp, x_zp in itertools.product(
+        (-128, 127), (-128, 0, 127), (info.min, 0, info.max)
+    ):
         weight = np.full((20, 20 // groups, 3, 3), w_end, np.int8)
         kw = {"padding": 1, "groups": groups, "x_zero_point": x_zp, "weight_zero_point": w_zp}
         want = oracle.conv2d(x, weight, **kw)
@@ -147,6 +158,22 @@ def test_dynamic_is_per_image(rng, dtype, groups, layout):
     same(got, want)
     for i in range(3):
         same(qk.conv2d_int8(x[i : i + 1], packed, layout=layout), want[i : i + 1], f"image {i}")
+
+
+@pytest.mark.parametrize("groups", [1, 3, 18])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_weights_with_zero_points(rng, groups, dtype):
+    """Unsigned weights, and a dynamic x beside weight zero points, padding included."""
+    weight = integers(rng, (18, 18 // groups, 3, 3), dtype)
+    case = {"weight_scale": scales(rng, (18,)), "weight_zero_point": zero_point(rng, dtype, (18,))}
+    case |= {"padding": 1, "groups": groups}
+    real = rng.normal(0, 1, (2, 5, 6, 18)).astype(np.float32)
+    got = everywhere(lambda: qk.conv2d_int8(real, weight, **case))
+    same(got, oracle.conv2d(real, weight, **case))
+    x = integers(rng, (2, 5, 6, 18), "uint8")
+    case |= {"x_scale": 0.1, "x_zero_point": 77, "out_scale": 0.6, "out_zero_point": 128}
+    got = everywhere(lambda: qk.conv2d_int8(x, weight, **case))
+    same(got, oracle.conv2d(x, weight, **case))
 
 
 def test_float_x_with_a_scale_is_static(rng):
@@ -177,7 +204,11 @@ def test_memory_placements_and_out(rng, groups):
     for name, view in placements(weight).items():
         same(everywhere(lambda v=view: qk.conv2d_int8(x, v, **case), (1,)), want, f"weight {name}")
     canvas = np.full((4, 8, 14, 40), 99, np.int8)
-    for view in (canvas[1:3, 1:7, 2:9, 3:19], canvas[::2, :6, ::2, :32:2], canvas[1::-1, 5::-1, :7, 15::-1]):
+    for view in (
+        canvas[1:3, 1:7, 2:9, 3:19],
+        canvas[::2, :6, ::2, :32:2],
+        canvas[1::-1, 5::-1, :7, 15::-1],
+    ):
         canvas[...] = 99
         assert qk.conv2d_int8(x, weight, **case, out=view) is view
         same(view, want)
@@ -195,10 +226,22 @@ def test_large_enough_to_split_over_threads(rng, groups):
     same(everywhere(lambda: qk.conv2d_int8(x, weight, **case)), oracle.conv2d(x, weight, **case))
 
 
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("lead", [(), (2, 3), (0, 2), (1, 1, 2)])
+def test_leading_dimensions(rng, lead, layout):
+    one = (6, 5, 7) if layout == "NHWC" else (7, 6, 5)
+    weight = rng.normal(0, 0.2, (9, 7, 3, 3)).astype(np.float32)
+    x = rng.normal(0, 1, (*lead, *one)).astype(np.float32)
+    for kw in ({}, {"x_scale": 0.02, "out_scale": 0.05}):
+        images = oracle.conv2d(x.reshape(-1 if x.size else 0, *one), weight, layout=layout, **kw)
+        want = images.reshape(*lead, *images.shape[1:])
+        same(everywhere(lambda kw=kw: qk.conv2d_int8(x, weight, layout=layout, **kw)), want)
+
+
 @pytest.mark.parametrize(
     ("shape", "kernel", "geometry"),
-    [((1, 2, 5, 3), (3, 3), {}), ((1, 5, 4, 3), (3, 3), {"dilation": 2}), ((1, 0, 5, 3), (1, 1), {}),
-     ((1, 5, 0, 3), (1, 1), {})],
+    [((1, 2, 5, 3), (3, 3), {}), ((1, 5, 4, 3), (3, 3), {"dilation": 2}),
+     ((1, 0, 5, 3), (1, 1), {}), ((1, 5, 0, 3), (1, 1), {})],
 )  # fmt: skip
 def test_an_output_without_rows_or_columns_is_an_error(shape, kernel, geometry):
     with pytest.raises(qk.QKernelsError):

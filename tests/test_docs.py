@@ -53,7 +53,7 @@ def test_readme_lines_of_linear_int8_run() -> None:
     assert len(blocks) == 1
     assert len(blocks[0].splitlines()) == 5
     names: dict[str, object] = {}
-    exec(compile(blocks[0], "README.md", "exec"), names)  # noqa: S102
+    exec(compile(blocks[0], "README.md", "exec"), names)
     x, weight, y = (np.asarray(names[name]) for name in ("x", "weight", "y"))
     assert (y.shape, y.dtype) == ((4, 8), np.float32)
     error = np.abs(y - x @ weight.T).max()

@@ -10,7 +10,7 @@ from hypothesis import given
 
 import oracle
 import qkernels as qk
-from support import EDGES, everywhere, placements, require, same
+from support import EDGES, attempt, everywhere, placements, require, same
 
 TINY = [0.0, 1e-45, 1e-40, 1.1754944e-38, 3.6e-37, 3.7323e-37, 3.7324e-37, 3.74e-37, 4e-37]
 
@@ -39,7 +39,9 @@ def check(x, scheme="symmetric", threads=(1, 2, 5), what=""):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("n", EDGES)
 def test_rows_of_any_length(rng, n, dtype, scheme):
-    x = (rng.normal(0, 1, (5, n)) * np.array([[1], [1e-3], [300], [1], [7]])).astype(real_dtype(dtype))
+    x = (rng.normal(0, 1, (5, n)) * np.array([[1], [1e-3], [300], [1], [7]])).astype(
+        real_dtype(dtype)
+    )
     x[3] = np.abs(x[3])
     x[4] = 0
     check(x, scheme)
@@ -75,11 +77,10 @@ def test_huge_rows():
 def test_asymmetric_ranges_at_the_edge_of_float32(row):
     """A range that overflows or underflows: usable parameters or an error."""
     x = np.array([row], np.float32)
-    try:
-        q, scale, zp = qk.dynamic_quantize(x, scheme="asymmetric")
-    except qk.QKernelsError as error:
-        assert "x" in str(error)
+    result = attempt(lambda: qk.dynamic_quantize(x, scheme="asymmetric"), "x")
+    if result is None:
         return
+    q, scale, zp = result
     assert np.isfinite(scale).all()
     assert (scale > 0).all()
     back = oracle.dequantize(q, scale[0], zp[0]).astype(np.float64)
@@ -104,7 +105,9 @@ def test_large_enough_to_split_over_threads(rng):
     check(x)
     check(x, "asymmetric")
     for scheme in ("symmetric", "asymmetric"):
-        got = everywhere(lambda s=scheme: qk.dynamic_quantize(x, granularity="per_tensor", scheme=s))
+        got = everywhere(
+            lambda s=scheme: qk.dynamic_quantize(x, granularity="per_tensor", scheme=s)
+        )
         flat = want(x.reshape(-1), scheme)
         same(got, (flat[0].reshape(x.shape), flat[1], flat[2]))
 
@@ -113,7 +116,9 @@ def test_memory_placements(rng):
     x = rng.normal(0, 1, (33, 47)).astype(np.float32)
     for name, view in placements(x).items():
         same(qk.dynamic_quantize(view), want(x, "symmetric"), name)
-        same(qk.dynamic_quantize(view.astype("f4"), scheme="asymmetric"), want(x, "asymmetric"), name)
+        same(
+            qk.dynamic_quantize(view.astype("f4"), scheme="asymmetric"), want(x, "asymmetric"), name
+        )
 
 
 @pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])

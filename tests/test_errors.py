@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E501 - the table of cases reads better with a case a line
 """One clear exception each: its type, the argument's name, what came, what was expected."""
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ CASES = {
     "later group_size": (lambda: qk.pack_linear(WF, group_size=32), ValueError, "group_size 32"),
     "a convolution's weights": (lambda: qk.linear_int8(A, PACKED_CONV), TypeError, "weight PackedConv2d"),
     # conv2d_int8
-    "x of three dimensions": (lambda: qk.conv2d_int8(X[0], K), ValueError, "x (6, 6, 3)"),
+    "x of two dimensions": (lambda: qk.conv2d_int8(X[0, 0], K), ValueError, "x (6, 3)"),
     "channels differ": (lambda: qk.conv2d_int8(X[..., :2], K), ValueError, "x channels"),
     "weight of two dimensions": (lambda: qk.conv2d_int8(X, W), ValueError, "weight (5, 4)"),
     "unknown layout": (lambda: qk.conv2d_int8(X, K, layout="NHCW"), ValueError, "layout NHCW NHWC"),
@@ -173,7 +174,11 @@ def split(words):
 
 @pytest.mark.parametrize(
     "call",
-    [lambda: qk.linear_int8(A, W, nonsense=1), lambda: qk.gemm_int8(A), lambda: qk.pack_conv2d(K, pad=1)],
+    [
+        lambda: qk.linear_int8(A, W, nonsense=1),
+        lambda: qk.gemm_int8(A),
+        lambda: qk.pack_conv2d(K, pad=1),
+    ],
 )
 def test_a_wrong_keyword_is_pythons_own_type_error(call):
     with pytest.raises(TypeError) as caught:

@@ -42,13 +42,17 @@ def test_shapes(rng, m, k, n):
 @pytest.mark.parametrize(("a_dtype", "b_dtype"), DTYPES)
 def test_large_enough_to_split_over_threads(rng, a_dtype, b_dtype):
     a, b = integers(rng, (193, 530), a_dtype), integers(rng, (530, 307), b_dtype)
-    zp = {"a_zero_point": zero_point(rng, a_dtype), "b_zero_point": zero_point(rng, b_dtype, (307,))}
+    zp = {
+        "a_zero_point": zero_point(rng, a_dtype),
+        "b_zero_point": zero_point(rng, b_dtype, (307,)),
+    }
     same(everywhere(lambda: qk.gemm_int8(a, b, **zp)), oracle.gemm(a, b, **zp))
 
 
 @pytest.mark.parametrize(("a_dtype", "b_dtype"), DTYPES)
 def test_corners_of_the_ranges(a_dtype, b_dtype):
     """Constant and alternating extremes: a saturating 16-bit intermediate would show here."""
+
     def ends(dtype):
         return np.iinfo(dtype).min, np.iinfo(dtype).max
 
@@ -105,7 +109,8 @@ def test_out_of_any_stride(rng):
     want = oracle.gemm(a, b)
     canvas = np.full((70, 40), 123456, np.int32)
     views = {
-        "rows": canvas[1:34, 2:20], "columns": canvas[:33, :36:2], "negative": canvas[32::-1, 17::-1],
+        "rows": canvas[1:34, 2:20], "columns": canvas[:33, :36:2],
+        "negative": canvas[32::-1, 17::-1],
         "transposed": np.full((18, 33), 5, np.int32).T,
     }  # fmt: skip
     for name, out in views.items():
@@ -132,6 +137,7 @@ def test_out_of_any_stride(rng):
 )
 def test_depth_up_to_the_bound_and_no_further(a_dtype, b_dtype, a_zp, b_zp, k):
     """K * max|a - a_zp| * max|b - b_zp| <= 2^31 - 1, by dtype and not by data."""
+
     def farthest(dtype, zp):
         return max(np.iinfo(dtype).min, np.iinfo(dtype).max, key=lambda v: abs(v - zp))
 

@@ -41,7 +41,10 @@ def test_torch_in_torch_out(torch, rng):
         "gemm": (qk.gemm_int8(tx, tw.T), oracle.gemm(x, weight.T)),
         "gemm packed": (qk.gemm_int8(tx, qk.pack_gemm(tw.T)), oracle.gemm(x, weight.T)),
         "linear": (qk.linear_int8(tx, tw, tb, **kw), oracle.linear(x, weight, bias, **kw)),
-        "numpy weights": (qk.linear_int8(tx, weight, bias, **kw), oracle.linear(x, weight, bias, **kw)),
+        "numpy weights": (
+            qk.linear_int8(tx, weight, bias, **kw),
+            oracle.linear(x, weight, bias, **kw),
+        ),
         "requantize": (qk.requantize(tx.to(torch.int32), 0.1), oracle.requantize(x, 0.1)),
         "dequantize": (qk.dequantize(tx, 0.1), oracle.dequantize(x, 0.1)),
         "quantize": (qk.quantize(tb, 0.02), oracle.quantize(bias, 0.02)),
@@ -92,7 +95,8 @@ def test_torch_tensors_that_cannot_be(torch):
     weight = np.ones((3, 4), np.float32)
     refused = [
         torch.zeros(2, 4, dtype=torch.float64), torch.zeros(2, 4, dtype=torch.complex64),
-        torch.zeros(2, 4, device="meta"), torch.zeros(2, 4).to_sparse(), torch.zeros(2, 4, dtype=torch.bool),
+        torch.zeros(2, 4, device="meta"), torch.zeros(2, 4).to_sparse(),
+        torch.zeros(2, 4, dtype=torch.bool),
     ]  # fmt: skip
     for x in refused:
         with pytest.raises(qk.QKernelsError, match="x"):
@@ -162,14 +166,18 @@ def test_subclasses_scalars_and_parameters_of_any_kind(rng):
     for scale in ([0.1, 0.2, 0.3], (0.1, 0.2, 0.3), np.array([0.1, 0.2, 0.3])):
         same(np.asarray(qk.linear_int8(x.view(Sub), weight, x_scale=0.1, weight_scale=scale)), want)
     for one in (0.5, np.float64(0.5), np.float32(0.5), np.array(0.5)):
-        got = qk.linear_int8(x, weight, x_scale=one, weight_scale=one, out_scale=one, x_zero_point=np.int8(3))
+        got = qk.linear_int8(
+            x, weight, x_scale=one, weight_scale=one, out_scale=one, x_zero_point=np.int8(3)
+        )
         case = {"x_scale": 0.5, "weight_scale": 0.5, "out_scale": 0.5, "x_zero_point": 3}
         same(got, oracle.linear(x, weight, **case))
     for dtype in ("uint8", np.uint8, np.dtype("uint8")):
         assert qk.quantize(np.ones(2, np.float32), 0.1, dtype=dtype).dtype == np.uint8
 
 
-@pytest.mark.parametrize("x", [None, "text", 3, [1, 2], {"a": 1}, object(), np.ma.masked_array([1.0], [True])])
+@pytest.mark.parametrize(
+    "x", [None, "text", 3, [1, 2], {"a": 1}, object(), np.ma.masked_array([1.0], [True])]
+)
 def test_what_is_no_array_is_refused(x):
     with pytest.raises(TypeError, match="x") as caught:
         qk.quantize(x, 1.0)

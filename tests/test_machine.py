@@ -31,7 +31,9 @@ def test_tiers():
     assert set(available) == {name for name, tier in built.items() if tier["available"]}
     for tier in built.values():
         assert tier["parent"] in built or tier["name"] == "scalar"
-        assert bool(tier["missing"]) != tier["available"], "what is missing is why it is not available"
+        assert bool(tier["missing"]) != tier["available"], (
+            "what is missing is why it is not available"
+        )
 
 
 @pytest.mark.parametrize("isa", qk.available_isas())

@@ -35,9 +35,14 @@ def conv(rng, channels=19, out=35, groups=1):
     weight, x = integers(rng, (3, 3, channels // groups, out)), integers(rng, (2, 7, 6, channels))
     packed = qk.pack_conv2d(
         weight, rng.integers(-99, 99, out).astype("i4"), weight_scale=scales(rng, (out,)),
-        weight_zero_point=zero_point(rng, "int8", (out,)), weight_layout="HWIO", padding=1, groups=groups,
+        weight_zero_point=zero_point(rng, "int8", (out,)), weight_layout="HWIO",
+        padding=1, groups=groups,
     )  # fmt: skip
-    return packed, weight, lambda p: qk.conv2d_int8(x, p, x_scale=0.1, x_zero_point=4, out_scale=0.5)
+    return (
+        packed,
+        weight,
+        lambda p: qk.conv2d_int8(x, p, x_scale=0.1, x_zero_point=4, out_scale=0.5),
+    )
 
 
 def depthwise(rng):
@@ -83,7 +88,9 @@ def test_they_are_immutable(rng, kind):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
-@pytest.mark.parametrize(("k", "n"), [(k, EDGES[(7 * i + 3) % len(EDGES)]) for i, k in enumerate(EDGES)])
+@pytest.mark.parametrize(
+    ("k", "n"), [(k, EDGES[(7 * i + 3) % len(EDGES)]) for i, k in enumerate(EDGES)]
+)
 def test_unpack_is_exact(rng, k, n, dtype):
     packed, b, _ = gemm(rng, k, n, dtype)
     same(everywhere(packed.unpack, (1, 2)), b)
@@ -94,7 +101,9 @@ def test_unpack_is_exact(rng, k, n, dtype):
 
 
 @pytest.mark.parametrize("layout", ["OIHW", "OHWI", "HWIO"])
-@pytest.mark.parametrize(("out", "depth", "groups"), [(1, 1, 1), (17, 5, 1), (6, 2, 3), (33, 1, 33), (34, 1, 17)])
+@pytest.mark.parametrize(
+    ("out", "depth", "groups"), [(1, 1, 1), (17, 5, 1), (6, 2, 3), (33, 1, 33), (34, 1, 17)]
+)
 def test_unpack_of_convolutions_is_exact(rng, layout, out, depth, groups):
     shape = {"O": out, "I": depth, "H": 3, "W": 2}
     weight = integers(rng, [shape[letter] for letter in layout])
@@ -177,7 +186,15 @@ def test_damage_is_refused(rng, kind):
         changed[place] ^= 1 << int(rng.integers(8))
         with pytest.raises(qk.QKernelsError):
             load(bytes(changed))
-    for changed in (b"", whole[:1], whole[:63], whole[:64], whole[:-1], whole[:-64], whole + b"\0" * 64):
+    for changed in (
+        b"",
+        whole[:1],
+        whole[:63],
+        whole[:64],
+        whole[:-1],
+        whole[:-64],
+        whole + b"\0" * 64,
+    ):
         with pytest.raises(qk.QKernelsError):
             load(changed)
     for _ in range(20):
@@ -204,7 +221,11 @@ def test_a_pickle_works_in_another_process(rng, tmp_path):
 def bound_cases(rng):
     packed, weight, _ = linear(rng)
     x = integers(rng, (5, 35), "uint8")
-    for kw in ({}, {"x_scale": 0.1}, {"x_scale": 0.1, "x_zero_point": 3, "out_scale": 0.5, "activation": "relu"}):
+    for kw in (
+        {},
+        {"x_scale": 0.1},
+        {"x_scale": 0.1, "x_zero_point": 3, "out_scale": 0.5, "activation": "relu"},
+    ):
         if kw:
             yield packed, kw, x, qk.linear_int8(x, packed, **kw)
         else:
@@ -243,7 +264,12 @@ def test_bound_calls_give_the_same_bits(rng):
 
 def test_bind_checks_its_arguments(rng):
     packed, _, _ = linear(rng)
-    for bad in ({"out_scale": 0.5}, {"x_scale": -1}, {"x_scale": 0.1, "activation": "nonsense"}, {"rounding": "up"}):
+    for bad in (
+        {"out_scale": 0.5},
+        {"x_scale": -1},
+        {"x_scale": 0.1, "activation": "nonsense"},
+        {"rounding": "up"},
+    ):
         with pytest.raises(qk.QKernelsError):
             packed.bind(**bad)
     with pytest.raises(TypeError):

@@ -10,7 +10,17 @@ from hypothesis import given
 
 import oracle
 import qkernels as qk
-from support import EDGES, everywhere, integers, placements, require, same, scales, zero_point
+from support import (
+    EDGES,
+    attempt,
+    everywhere,
+    integers,
+    placements,
+    require,
+    same,
+    scales,
+    zero_point,
+)
 
 DTYPES = tuple(oracle.CODES)
 EDGE_VALUES = np.array(
@@ -50,7 +60,9 @@ def test_ties_infinities_and_extremes(dtype):
             want = oracle.quantize(EDGE_VALUES, scale, zp, dtype=dtype)
             assert want.min() >= low
             assert want.max() <= high
-            got = everywhere(lambda s=scale, z=zp: qk.quantize(EDGE_VALUES, s, z, dtype=dtype), (1,))
+            got = everywhere(
+                lambda s=scale, z=zp: qk.quantize(EDGE_VALUES, s, z, dtype=dtype), (1,)
+            )
             same(got, want, f"scale {scale}, zero point {zp}")
 
 
@@ -100,7 +112,9 @@ def test_channels_along_any_axis(rng, axis):
     same(q, oracle.quantize(x, **case))
     same(everywhere(lambda: qk.dequantize(q, **case)), oracle.dequantize(q, **case))
     same(qk.quantize(np.asfortranarray(x), **case), q)
-    same(qk.dequantize(q.transpose(2, 0, 1).transpose(1, 2, 0), **case), oracle.dequantize(q, **case))
+    same(
+        qk.dequantize(q.transpose(2, 0, 1).transpose(1, 2, 0), **case), oracle.dequantize(q, **case)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32"])
@@ -133,13 +147,22 @@ def test_memory_placements_and_out(rng):
     for name, view in placements(x).items():
         same(everywhere(lambda v=view: qk.quantize(v, **case), (2,)), q, name)
     for name, view in placements(q).items():
-        same(everywhere(lambda v=view: qk.dequantize(v, **case), (2,)), oracle.dequantize(q, **case), name)
+        same(
+            everywhere(lambda v=view: qk.dequantize(v, **case), (2,)),
+            oracle.dequantize(q, **case),
+            name,
+        )
     for dtype, call, want in (
         ("int8", lambda out: qk.quantize(x, **case, out=out), q),
         ("float32", lambda out: qk.dequantize(q, **case, out=out), oracle.dequantize(q, **case)),
     ):
         canvas = np.full((80, 110), 77, dtype)
-        for view in (canvas[1:36, 2:51], canvas[:70:2, :98:2], canvas[34::-1, 48::-1], canvas[:49, :35].T):
+        for view in (
+            canvas[1:36, 2:51],
+            canvas[:70:2, :98:2],
+            canvas[34::-1, 48::-1],
+            canvas[:49, :35].T,
+        ):
             canvas[...] = 77
             assert call(view) is view
             same(view, want)
@@ -150,13 +173,13 @@ def test_memory_placements_and_out(rng):
 def test_quantize_in_place_of_its_input(rng):
     """out may be the memory of x: the right answer or an error, not a mixture."""
     memory = rng.normal(0, 1, 64).astype(np.float32)
-    for out in (memory.view(np.int8)[:64], memory.view(np.int8)[100:164], memory.view(np.int8)[::4]):
+    for out in (
+        memory.view(np.int8)[:64],
+        memory.view(np.int8)[100:164],
+        memory.view(np.int8)[::4],
+    ):
         x = memory.copy()
-        try:
-            qk.quantize(memory, 0.01, out=out)
-        except qk.QKernelsError as error:
-            assert "out" in str(error)
-        else:
+        if attempt(lambda out=out: qk.quantize(memory, 0.01, out=out), "out") is not None:
             same(out, oracle.quantize(x, 0.01))
         memory[...] = x
 
@@ -178,7 +201,12 @@ def test_any_numbers(data):
 # QParams and verify -------------------------------------------------------------------------------
 def test_qparams_hold_what_they_were_given():
     params = qk.QParams(0.5, 3)
-    assert (float(params.scale), int(params.zero_point), params.axis, params.dtype) == (0.5, 3, None, "int8")
+    assert (float(params.scale), int(params.zero_point), params.axis, params.dtype) == (
+        0.5,
+        3,
+        None,
+        "int8",
+    )
     with pytest.raises(AttributeError):
         params.scale = 1.0
     channels = qk.QParams(np.array([1, 2], np.float64), [0, 200], axis=1, dtype="uint8")
@@ -216,6 +244,8 @@ def test_verify_measures_the_error(rng):
     text = str(error)
     for word in ("SQNR", "cosine", "clipped"):
         assert word.lower() in text.lower()
-    exact = qk.verify(np.arange(5, dtype=np.float32), np.arange(5, dtype=np.int8), qk.QParams(1.0, 0))
+    exact = qk.verify(
+        np.arange(5, dtype=np.float32), np.arange(5, dtype=np.int8), qk.QParams(1.0, 0)
+    )
     assert exact.max_abs_error == 0
     assert exact.sqnr_db == np.inf

@@ -84,7 +84,11 @@ def test_bias_saturates():
 def test_channels_along_any_axis(rng, axis):
     acc = sums(rng, (5, 18, 7))
     size = acc.shape[axis]
-    case = {"scale": rng.uniform(1e-5, 4e-4, size).astype("f4"), "axis": axis, "bias": sums(rng, size)}
+    case = {
+        "scale": rng.uniform(1e-5, 4e-4, size).astype("f4"),
+        "axis": axis,
+        "bias": sums(rng, size),
+    }
     for rounding in ROUNDINGS:
         want = oracle.requantize(acc, rounding=rounding, **case)
         same(everywhere(lambda r=rounding: qk.requantize(acc, rounding=r, **case)), want)

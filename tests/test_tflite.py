@@ -37,10 +37,17 @@ def compare(rng, shapes, geometry, relu, span):
     # TFLite's int8 weights are symmetric: -128 does not occur.
     weight = rng.integers(-127, 128, (out, *kernel, shape[-1] // groups)).astype(np.int8)
     bias = rng.integers(-4000, 4000, out).astype(np.int32)
-    case = {"x_scale": scales(rng), "x_zero_point": zero_point(rng, "int8"), "weight_scale": scales(rng, (out,))}
+    case = {
+        "x_scale": scales(rng),
+        "x_zero_point": zero_point(rng, "int8"),
+        "weight_scale": scales(rng, (out,)),
+    }
     case |= geometry | {"weight_layout": "OHWI", "activation": relu}
     real = oracle.conv2d(x, weight, bias, **case, out_dtype="float32")
-    case |= {"out_scale": float(np.float32(np.abs(real).max(initial=1.0) / span)), "rounding": "fixed_point"}
+    case |= {
+        "out_scale": float(np.float32(np.abs(real).max(initial=1.0) / span)),
+        "rounding": "fixed_point",
+    }
     case["out_zero_point"] = zero_point(rng, "int8")
     want = oracle.conv2d(x, weight, bias, **case)
     reference = tflite.run(

@@ -28,7 +28,8 @@ def jobs(rng):
     acc = integers(rng, (70, 130), "int32")
     return [
         (lambda: qk.gemm_int8(x, weight.T), oracle.gemm(x, weight.T)),
-        (lambda: qk.linear_int8(x, linear, **kw), oracle.linear(x, weight, weight_scale=0.02, **kw)),
+        (lambda: qk.linear_int8(x, linear, **kw),
+         oracle.linear(x, weight, weight_scale=0.02, **kw)),
         (lambda: qk.linear_int8(real, linear), oracle.linear(real, weight, weight_scale=0.02)),
         (lambda: qk.conv2d_int8(image, conv, **kw),
          oracle.conv2d(image, kernel, weight_scale=0.02, padding=1, **kw)),
@@ -81,6 +82,13 @@ def test_settings_may_change_while_others_compute(rng):
         changer.join()
         qk.use_isa(before_isa)
         qk.set_num_threads(before_threads)
+
+
+def test_more_threads_than_work(rng):
+    work = jobs(rng)
+    with qk.num_threads(1000):
+        for call, want in work:
+            same(call(), want)
 
 
 def test_the_gil_is_released():

@@ -35,7 +35,9 @@ class Convolution:
     depthwise: bool = False
 
 
-def tensor(name: str, shape: Any, kind: int, buffer: int, scale: Any, zero_point: Any, axis: int = 0):
+def tensor(
+    name: str, shape: Any, kind: int, buffer: int, scale: Any, zero_point: Any, axis: int = 0
+):
     quantization = schema.QuantizationParametersT()
     quantization.scale = [float(v) for v in np.ravel(scale)]
     quantization.zeroPoint = [int(v) for v in np.ravel(zero_point)]
@@ -56,7 +58,10 @@ def data(array: np.ndarray | None = None):
 def operator(conv: Convolution):
     options: Any
     if conv.depthwise:
-        options, kind = schema.DepthwiseConv2DOptionsT(), schema.BuiltinOptions.DepthwiseConv2DOptions
+        options, kind = (
+            schema.DepthwiseConv2DOptionsT(),
+            schema.BuiltinOptions.DepthwiseConv2DOptions,
+        )
         options.depthMultiplier = conv.weight.shape[-1] // conv.x_shape[-1]
     else:
         options, kind = schema.Conv2DOptionsT(), schema.BuiltinOptions.Conv2DOptions
@@ -64,9 +69,11 @@ def operator(conv: Convolution):
     options.strideH, options.strideW = conv.stride
     options.dilationHFactor, options.dilationWFactor = conv.dilation
     activation = schema.ActivationFunctionType
-    options.fusedActivationFunction = {None: activation.NONE, "relu": activation.RELU, "relu6": activation.RELU6}[
-        conv.relu
-    ]
+    options.fusedActivationFunction = {
+        None: activation.NONE,
+        "relu": activation.RELU,
+        "relu6": activation.RELU6,
+    }[conv.relu]
     result = schema.OperatorT()
     result.opcodeIndex, result.inputs, result.outputs = 0, [0, 1, 2], [3]
     result.builtinOptionsType, result.builtinOptions = kind, options
@@ -85,7 +92,15 @@ def build(conv: Convolution) -> bytes:
     graph = schema.SubGraphT()
     graph.tensors = [
         tensor("x", conv.x_shape, int8, 1, conv.x_scale, conv.x_zero_point),
-        tensor("weight", conv.weight.shape, int8, 2, conv.weight_scale, zeros, 3 if conv.depthwise else 0),
+        tensor(
+            "weight",
+            conv.weight.shape,
+            int8,
+            2,
+            conv.weight_scale,
+            zeros,
+            3 if conv.depthwise else 0,
+        ),
         tensor("bias", conv.bias.shape, int32, 3, bias_scale, zeros),
         tensor("y", conv.out_shape, int8, 4, conv.out_scale, conv.out_zero_point),
     ]

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -217,8 +218,11 @@ qk_status qk_set_local_threads(int n) {
 int qk_get_local_threads(void) { return qk::local_threads; }
 
 void qk_set_parallel_for(qk_parallel_for run, void* context, int threads) {
-  const qk::HostPool* next =
-      run == nullptr ? nullptr : new (std::nothrow) qk::HostPool{run, context, threads};
-  // The old one is not freed: a call on another thread may still be reading it.
+  // Kept for good: a call on another thread may still be reading the one before.
+  static std::mutex mutex;
+  static auto* const installed = new std::deque<qk::HostPool>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const qk::HostPool* next = nullptr;
+  if (run != nullptr) next = &installed->emplace_back(qk::HostPool{run, context, threads});
   qk::host_pool.store(next, std::memory_order_release);
 }

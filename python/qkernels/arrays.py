@@ -163,7 +163,8 @@ def target(out: Any, shape: tuple[int, ...], dtype: str, name: str = "out") -> A
         raise QKernelsValueError(f"{name} must have shape {shape}, not {array.shape}")
     if not array.flags.writeable:
         raise QKernelsValueError(f"{name} is read-only")
-    if any(step == 0 and size > 1 for step, size in zip(array.strides, shape, strict=True)):
+    repeated = (step == 0 and n > 1 for step, n in zip(array.strides, shape, strict=True))
+    if array.size and any(repeated):
         raise QKernelsValueError(f"{name} has elements that share memory (a stride of 0)")
     return array
 

@@ -205,7 +205,10 @@ def _batched(
     result = (
         into if into is not None and arrays.last_axis_ready(into) else np.empty(shape, np.int32)
     )
-    if a_zero.ndim == 0 and b_zero.ndim == 0:
+    if not math.prod(batch):  # nothing will run, so the bound on K is checked here
+        empty = _core.Packed.matrix(np.empty((shape[-1], a.shape[-1]), right.dtype))
+        _runner(empty, None, left.dtype, a_zero, b_zero)
+    elif a_zero.ndim == 0 and b_zero.ndim == 0:
         _core.gemm_batch(a, b, int(a_zero), int(b_zero), result)
         return result
     # Zero points a row or a column are rare beside a batch of right-hand sides: one by one.
@@ -216,7 +219,4 @@ def _batched(
             run(rows, target, a_zero)
         else:
             run(rows, target)
-    if not math.prod(batch):  # nothing ran, and nothing has been checked
-        empty = _core.Packed.matrix(np.empty((shape[-1], a.shape[-1]), right.dtype))
-        _runner(empty, None, left.dtype, a_zero, b_zero)
     return result

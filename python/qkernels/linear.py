@@ -257,7 +257,7 @@ def linear_int8(
     >>> qk.linear_int8(x, w, x_scale=0.1, weight_scale=0.5, out_scale=0.25)
     array([[12, 24]], dtype=int8)
     >>> qk.linear_int8(np.array([1.0, 0.5], np.float32), np.eye(2, dtype=np.float32))
-    array([1.        , 0.50393707], dtype=float32)
+    array([1.      , 0.503937], dtype=float32)
     """
     if type(weight) is not PackedLinear:
         packed = pack_linear(

@@ -30,7 +30,7 @@ from qkernels import arrays
 from qkernels.checks import shown
 from qkernels.errors import QKernelsError, QKernelsTypeError, QKernelsValueError
 from qkernels.graph import float_ops
-from qkernels.graph.geometry import padding_pairs, pair
+from qkernels.graph.geometry import check_addable, feature_map, padding_pairs, pair
 from qkernels.graph.inputs import as_float32, by_name, single_name
 from qkernels.graph.layouts import Layout, check_layout, to_layout
 
@@ -77,15 +77,6 @@ def _vector(argument: str, value: ArrayLike, length: int) -> Float:
     if result.shape != (length,):
         raise QKernelsValueError(f"{argument} must have shape ({length},), not {result.shape}")
     return result
-
-
-def _feature_map(x: Float) -> Float:
-    if x.ndim != 4:
-        raise QKernelsValueError(
-            f"x must be a feature map with 4 axes (batch, channels, height and width in the order "
-            f"of the layout), not of shape {x.shape}"
-        )
-    return x
 
 
 class Layer:
@@ -143,7 +134,7 @@ class Conv2d(Layer):
             )
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
-        x = to_layout(_feature_map(inputs[0]), layout, "NHWC")
+        x = to_layout(feature_map(inputs[0]), layout, "NHWC")
         channels = self.weight.shape[1] * self.groups
         if x.shape[3] != channels:
             raise QKernelsValueError(
@@ -195,7 +186,8 @@ class ReLU(Layer):
     op = "relu"
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
-        return np.maximum(inputs[0], np.float32(0))
+        y: Float = np.maximum(inputs[0], np.float32(0))
+        return y
 
 
 class ReLU6(Layer):
@@ -240,7 +232,7 @@ class BatchNorm2d(Layer):
         self.scale, self.shift = scale, shift  # y = x * scale + shift
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
-        x = to_layout(_feature_map(inputs[0]), layout, "NHWC")
+        x = to_layout(feature_map(inputs[0]), layout, "NHWC")
         if x.shape[3] != self.scale.shape[0]:
             raise QKernelsValueError(
                 f"x must have {self.scale.shape[0]} channels, not {x.shape[3]} (shape "
@@ -280,7 +272,7 @@ class MaxPool2d(_Pool2d):
     op = "max_pool2d"
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
-        x = to_layout(_feature_map(inputs[0]), layout, "NHWC")
+        x = to_layout(feature_map(inputs[0]), layout, "NHWC")
         y = float_ops.max_pool2d(x, self.kernel, self.stride, self.padding)
         return to_layout(y, "NHWC", layout)
 
@@ -293,7 +285,7 @@ class AvgPool2d(_Pool2d):
     op = "avg_pool2d"
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
-        x = to_layout(_feature_map(inputs[0]), layout, "NHWC")
+        x = to_layout(feature_map(inputs[0]), layout, "NHWC")
         y = float_ops.avg_pool2d(x, self.kernel, self.stride, self.padding)
         return to_layout(y, "NHWC", layout)
 
@@ -305,7 +297,7 @@ class GlobalAvgPool2d(Layer):
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
         axes = (2, 3) if layout == "NCHW" else (1, 2)
-        x = _feature_map(inputs[0])
+        x = feature_map(inputs[0])
         if 0 in (x.shape[axes[0]], x.shape[axes[1]]):
             raise QKernelsValueError(f"x must have at least one pixel, not shape {x.shape}")
         result: Float = x.mean(axes, keepdims=True)
@@ -330,11 +322,7 @@ class Add(Layer):
 
     def forward(self, *inputs: Float, layout: Layout) -> Float:
         a, b = inputs
-        fits = a.ndim == b.ndim and all(
-            n == m or 1 in (n, m) for n, m in zip(a.shape, b.shape, strict=True)
-        )
-        if not fits:
-            raise QKernelsValueError(f"inputs must have equal shapes, not {a.shape} and {b.shape}")
+        check_addable(a.shape, b.shape)
         return a + b
 
 

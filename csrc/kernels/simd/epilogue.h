@@ -143,7 +143,8 @@ class KindFixed {
   void run(const SumsT& sums, const int32_t* acc, const EpilogueArgs&, uint32_t, void* out) const {
     VI q[kVecs];
     for (uint32_t i = 0; i < kVecs; ++i) {
-      const VI product = mul_high_round(shift_left_saturating(sums(acc, i), left_[i]), mantissa_[i]);
+      const VI product =
+          mul_high_round(shift_left_saturating(sums(acc, i), left_[i]), mantissa_[i]);
       const VI y = divide_by_power_of_two(product, right_[i]);
       q[i] = add(min(max(y, lo_), hi_), zero_point_);
     }
@@ -163,8 +164,7 @@ class KindFixedSingle {
       : lo_(splat_i(e.lo)), hi_(splat_i(e.hi)), zero_point_(splat_i(e.zero_point)) {
     for (uint32_t i = 0; i < kVecs; ++i) {
       // Beyond these bounds nothing changes any more; inside them 31 - shift cannot overflow.
-      const VI shift =
-          min(max(load_i(e.shift + column + i * kLanes), splat_i(-32)), splat_i(63));
+      const VI shift = min(max(load_i(e.shift + column + i * kLanes), splat_i(-32)), splat_i(63));
       const VI s = sub(splat_i(31), shift);
       const VI mantissa = load_i(e.mantissa + column + i * kLanes);
       mantissa_[i] = select(greater(s, splat_i(62)), splat_i(0), mantissa);

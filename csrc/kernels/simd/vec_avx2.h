@@ -48,8 +48,8 @@ inline VF load_bf16(const void* p) {
 // The packs work within 128-bit halves: each holds four bytes of v[0], then four of v[1].
 inline void store_panel_bytes(void* p, const VI (&v)[kVecs]) {
   const __m256i low_byte = _mm256_set1_epi32(0xff);
-  const __m256i words = _mm256_packus_epi32(_mm256_and_si256(v[0], low_byte),
-                                            _mm256_and_si256(v[1], low_byte));
+  const __m256i words =
+      _mm256_packus_epi32(_mm256_and_si256(v[0], low_byte), _mm256_and_si256(v[1], low_byte));
   const __m256i bytes = _mm256_packus_epi16(words, words);
   const __m256i in_order =
       _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0));
@@ -117,8 +117,8 @@ inline VI mul_shift_round(VI a, VI b, VI s) {
 inline VI mul_high_round(VI a, VI b) {
   const __m256i half = _mm256_set1_epi64x(INT64_C(1) << 30);
   const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(a, b), half);
-  const __m256i odd = _mm256_add_epi64(
-      _mm256_mul_epi32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), half);
+  const __m256i odd =
+      _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), half);
   const __m256i high =
       _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
   return _mm256_xor_si256(high, _mm256_cmpeq_epi32(high, _mm256_set1_epi32(INT32_MIN)));

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +25,23 @@ def step(text: str) -> Iterator[None]:
     start = time.perf_counter()
     if sys.stderr.isatty():
         print(f"{text} ...", end="\r", file=sys.stderr, flush=True)
-    yield
-    print(f"{text} ({time.perf_counter() - start:.2f} s)", file=sys.stderr, flush=True)
+    outcome = "failed"
+    try:
+        yield
+        outcome = f"{time.perf_counter() - start:.2f} s"
+    finally:
+        print(f"{text} ({outcome})", file=sys.stderr, flush=True)
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """The table a row a layer and the lines below it; in colour on a terminal that is wide enough
-    when Rich is installed, otherwise plain."""
+def print_comparison(comparison: Comparison, more: Sequence[tuple[str, str]]) -> None:
+    """The table a row a layer and the lines below it, with `more` of them; the table in colour on
+    a terminal that is wide enough when Rich is installed, otherwise plain."""
     from qkernels.comparison.table import plain_table, summary_lines
 
     plain = plain_table(comparison.layers)
     if not _print_rich(comparison, max(map(len, plain.splitlines()))):
         print(plain)
-    lines = summary_lines(comparison)
+    lines = [*summary_lines(comparison), *more]
     width = max(len(label) for label, _ in lines)
     print()
     for label, text in lines:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +18,7 @@ from qkernels.comparison import Comparison, compare
 from qkernels.comparison.table import byte_size
 from qkernels.data import digits
 from qkernels.errors import QKernelsValueError
-from qkernels.graph.config import QuantConfig
-from qkernels.graph.model import Model
-from qkernels.graph.quantize import quantize_model
-from qkernels.graph.serialize import load
+from qkernels.graph import Model, QuantConfig, load, quantize_model
 from qkernels.quantization.histogram import METHODS
 
 ALLOWED_DROP = 0.003  # of accuracy: 0.3 points
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how activation ranges are chosen from the calibration images (default: minmax)",
     )
     parser.add_argument("--isa", help="tier of kernels to use, as `qkernels info` lists them")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads a call may use")
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads a call may use")
     parser.add_argument("--save", type=Path, metavar="PATH", help="keep the quantized model there")
     report = parser.add_mutually_exclusive_group()
     report.add_argument(
@@ -60,17 +59,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
+def _count(text: str) -> int:
+    """The type of --threads: argparse turns the error into one line that names the option."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    return int(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    report = None if arguments.no_report else arguments.report
+    for target in filter(None, (arguments.save, report)):
+        if not target.parent.is_dir():  # said now, not after the work
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     with ExitStack() as stack:
         if arguments.isa is not None:
             stack.enter_context(machine.use_isa(arguments.isa))
         if arguments.threads is not None:
             stack.enter_context(machine.num_threads(arguments.threads))
         path = arguments.save or Path(
-            stack.enter_context(tempfile.TemporaryDirectory()), "digits.safetensors"
+            # Where a mapped file cannot be deleted, an error may keep the model alive until later.
+            stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)),
+            "digits.safetensors",
         )
-        comparison, file_bytes = _measure(arguments.method, path)
-    report = None if arguments.no_report else arguments.report
+        comparison, file_bytes = _measure(QuantConfig(method=arguments.method), path)
     if report is not None:
         comparison.to_html(report)
     accuracy = comparison.accuracy
@@ -89,24 +100,22 @@ def run(arguments: argparse.Namespace) -> int:
             }
         )
         return 0 if passed else 1
-    console.print_comparison(comparison)
     kept = f", kept at {arguments.save}" if arguments.save else ""
-    print(f"{'model file':<15}  {byte_size(file_bytes)}, reloaded with the same bits{kept}")
+    lines = [("model file", f"{byte_size(file_bytes)}, reloaded with the same bits{kept}")]
     if report is not None:
-        print(f"{'report':<15}  {report}")
+        lines.append(("report", str(report)))
+    console.print_comparison(comparison, lines)
     if not passed:
         print(f"\nint8 loses more than {100 * ALLOWED_DROP:.1f} points of accuracy.")
     return 0 if passed else 1
 
 
-def _measure(method: str, path: Path) -> tuple[Comparison, int]:
+def _measure(config: QuantConfig, path: Path) -> tuple[Comparison, int]:
     """The comparison of the model as reloaded from `path`, and the bytes of that file."""
     network = digits.network()
     images, labels = digits.held_out()
     with console.step("quantizing, 256 calibration images"):
-        quantized = quantize_model(
-            network, digits.calibration(), config=QuantConfig(method=method)
-        )
+        quantized = quantize_model(network, digits.calibration(), config=config)
     with console.step("saving and reloading"):
         quantized.save(path)
         model = load(path)
@@ -115,12 +124,9 @@ def _measure(method: str, path: Path) -> tuple[Comparison, int]:
         comparison = compare(
             model, network, images, labels=labels, title="Handwritten digits", progress=True
         )
-    size = path.stat().st_size
-    # The file is mapped: where a mapped file cannot be deleted, the model must go first.
-    del model
-    return comparison, size
+    return comparison, path.stat().st_size
 
 
 def _check_reloaded(saved: Model, loaded: Model, x: np.ndarray) -> None:
     if not np.array_equal(saved(x), loaded(x)):
-        raise QKernelsValueError("the reloaded model must give the bits of the one saved, and does not")
+        raise QKernelsValueError("the reloaded model must give the bits of the one saved")

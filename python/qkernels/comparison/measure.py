@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,9 @@ def _matched(model: Model, reference: Graph) -> dict[str, FusedLayer]:
 def _sample_count(named: Batch) -> int:
     counts = {name: x.shape[0] if x.ndim else 0 for name, x in named.items()}
     if len(set(counts.values())) != 1 or 0 in counts.values():
-        raise QKernelsValueError(f"data must have at least one sample, and all inputs as many: {counts}")
+        raise QKernelsValueError(
+            f"data must have at least one sample, and all inputs as many: {counts}"
+        )
     return next(iter(counts.values()))
 
 
@@ -143,15 +146,17 @@ class _LayerComparer:
                 float(layer.qparams.scale), int(layer.qparams.zero_point), lo, hi
             )
 
-    def add(self, inputs: list[Array], reference: Array, output: Array) -> None:
+    def add(self, inputs: list[Array], reference: Array, output: Array) -> Array:
         """One batch: the layer's float inputs, its float output, and the model's own output, all
-        in the layout of the model."""
+        in the layout of the model. Returns the last one dequantized."""
         isolated = self._model.run_layer(self.layer.name, inputs)
         self._shape = reference.shape[1:]
         self._isolated.add(reference, self._real(isolated))
-        self._accumulated.add(reference, self._real(output))
+        real = self._real(output)
+        self._accumulated.add(reference, real)
         if self._codes is not None:
             self._codes.add(reference, output)
+        return real
 
     def _real(self, output: Array) -> Array:
         qparams = self.layer.qparams
@@ -186,15 +191,16 @@ def _compare_batch(
     fused: Mapping[str, FusedLayer],
     comparers: list[_LayerComparer],
 ) -> tuple[Array, Array]:
-    """Adds one batch to every layer; returns the first output, float and int8."""
+    """Adds one batch to every layer; returns the first output, float and as the model gives it."""
     values: dict[str, Array] = dict(batch)
+    real: dict[str, Array] = dict(batch)
     trace = model.trace(batch, layout=model.layout)
     for comparer, expected, got in zip(comparers, reference.float_trace(batch), trace, strict=True):
         inputs = [values[source] for source in fused[expected.name].inputs]
         values[expected.name] = expected.output
-        comparer.add(inputs, expected.output, got.output)
-    name = model.outputs[0]
-    return reference.run(batch)[reference.outputs[0]], model.run(batch)[name]
+        real[got.name] = comparer.add(inputs, expected.output, got.output)
+    source = model.output_values[model.outputs[0]]
+    return values[source], real[source]
 
 
 def _time(
@@ -214,10 +220,10 @@ def _time(
         floats = [values[source] for source in layer.inputs]
         codes = model.layer_inputs(layer.name, floats)
         jobs[layer.name] = (
-            lambda layer=layer, floats=floats: layer.forward(*floats, layout=reference.layout),
-            lambda step=model.step(layer.name), codes=codes: step(*codes),
+            partial(layer.forward, *floats, layout=reference.layout),
+            partial(model.step(layer.name), *codes),
         )
-    jobs[""] = (lambda: reference.run(batch), lambda: model.run(batch))
+    jobs[""] = (partial(reference.run, batch), partial(model.run, batch))
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
     for turn in range(rounds + 1):
         for name, pair in jobs.items():

@@ -50,10 +50,10 @@ class ErrorSums:
         v = np.ascontiguousarray(value, np.float64).ravel()
         error = v - r
         self._count += r.size
-        self._signal += float(r @ r)
-        self._power += float(v @ v)
-        self._product += float(r @ v)
-        self._noise += float(error @ error)
+        self._signal += _dot(r, r)
+        self._power += _dot(v, v)
+        self._product += _dot(r, v)
+        self._noise += _dot(error, error)
         np.abs(error, out=error)
         self._absolute += float(error.sum())
         self._largest = max(self._largest, float(error.max(initial=0.0)))
@@ -65,6 +65,11 @@ class ErrorSums:
             max_abs_error=self._largest,
             mean_abs_error=self._absolute / max(self._count, 1),
         )
+
+
+def _dot(a: Array, b: Array) -> float:
+    # Not BLAS: vectors this short are not worth its threads, and its sums depend on their number.
+    return float(np.einsum("i,i->", a, b))
 
 
 def sqnr_db(signal: float, noise: float) -> float:
@@ -86,11 +91,14 @@ class Histogram:
     """Counts of float and of dequantized values over the range that the codes can express.
 
     Attributes:
+        low, high: the real values of the lowest and the highest code.
         edges: bin borders, ascending, len(bins) + 1, in real units; each bin covers the same
             number of codes and the borders lie half-way between codes.
         reference, value: counts a bin; values beyond the range are counted in the end bins.
     """
 
+    low: float
+    high: float
     edges: tuple[float, ...]
     reference: tuple[int, ...]
     value: tuple[int, ...]
@@ -133,6 +141,8 @@ class CodeHistogram:
         borders = np.append(starts, self._hi + 1) - 0.5
         edges = (borders - self._zero_point) * self._scale
         return Histogram(
+            low=(self._lo - self._zero_point) * self._scale,
+            high=(self._hi - self._zero_point) * self._scale,
             edges=tuple(edges.tolist()),
             reference=tuple(np.add.reduceat(self._reference, offsets).tolist()),
             value=tuple(np.add.reduceat(self._value, offsets).tolist()),

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import svg, table
 
@@ -48,8 +49,8 @@ def html_report(comparison: Comparison) -> str:
 <main>
 {"".join(section for section in sections if section)}
 </main>
-<footer><p>Written by qkernels {escape(comparison.version)}. Times are medians of {comparison.rounds}
-interleaved rounds; the float side is the NumPy float32 reference.</p></footer>
+<footer><p>Written by qkernels {escape(comparison.version)}. Times are medians of
+{comparison.rounds} interleaved rounds; the float side is the NumPy float32 reference.</p></footer>
 </body>
 </html>
 """
@@ -64,6 +65,11 @@ def _section(heading: str, note: str, content: str) -> str:
         f'<section class="card">\n<h2>{escape(heading)}</h2>\n'
         f'<p class="note">{note}</p>\n{content}\n</section>\n'
     )
+
+
+def _scrolling(content: str, label: str) -> str:
+    """`content` in a box that scrolls sideways on a narrow screen, by keyboard too."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{content}</div>'
 
 
 def _figures(comparison: Comparison) -> str:
@@ -92,8 +98,7 @@ def _figures(comparison: Comparison) -> str:
         (
             "Size, int8",
             table.byte_size(comparison.int8_bytes),
-            f"float {table.byte_size(comparison.float_bytes)}, "
-            f"{comparison.float_bytes / max(comparison.int8_bytes, 1):.2f} times smaller",
+            f"float {table.byte_size(comparison.float_bytes)}, {table.size_ratio(comparison)}",
         )
     )
     per_sample = 1000 / comparison.batch_size
@@ -102,7 +107,7 @@ def _figures(comparison: Comparison) -> str:
             "Time a sample, int8",
             f"{table.milliseconds(comparison.int8_ms * per_sample)} µs",
             f"float {table.milliseconds(comparison.float_ms * per_sample)} µs, "
-            f"{comparison.speedup:.1f} times as fast",
+            f"{comparison.speedup:.1f} times as fast as NumPy",
         )
     )
     items = "\n".join(
@@ -131,7 +136,7 @@ def _sqnr_section(layers: Sequence[LayerComparison]) -> str:
         "it. A layer that is low in both loses precision itself; one that is low only in the "
         "second inherits the loss."
     )
-    return _section("Where precision goes", note, f'<div class="scroll">{chart}</div>')
+    return _section("Where precision goes", note, _scrolling(chart, "Where precision goes"))
 
 
 def _bar(share: float, class_: str = "") -> str:
@@ -150,30 +155,29 @@ def _table_section(comparison: Comparison) -> str:
         ("int8", "ms"): lambda r: _bar(r.int8_ms / slowest, "int8"),
     }
     head = "".join(
-        f'<th scope="col"{_number(c.right)}>{escape(" ".join(c.heading).strip())}</th>'
+        f'<th scope="col"{_number(c.right)}>{"<br>".join(filter(None, c.heading))}</th>'
         for c in table.COLUMNS
     )
     body = []
     for row in rows:
-        cells = []
+        cells: list[str] = []
         for column in table.COLUMNS:
             content = escape(column.cell(row))
             if column.heading in bars:
                 content += bars[column.heading](row)
-            kind = 'th scope="row"' if not cells else f"td{_number(column.right)}"
-            cells.append(f"<{kind}>{content}</{kind.split()[0]}>")
+            if cells:
+                cells.append(f"<td{_number(column.right)}>{content}</td>")
+            else:
+                cells.append(f'<th scope="row">{content}</th>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     note = (
         f"Shape, scale and zero point of each layer's output; cosine and largest error as "
         f"accumulated; saturated: share of float outputs beyond the range of the codes; "
         f"milliseconds for a batch of {comparison.batch_size}."
     )
-    content = (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Layer by layer">\n'
-        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n"
-        "</table>\n</div>"
-    )
-    return _section("Layer by layer", note, content)
+    rows_text = "\n".join(body)
+    content = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows_text}\n</tbody>\n</table>"
+    return _section("Layer by layer", note, _scrolling(content, "Layer by layer"))
 
 
 def _number(right: bool) -> str:
@@ -189,8 +193,9 @@ def _histogram_section(layers: Sequence[LayerComparison]) -> str:
             row.histogram.edges,
             row.histogram.reference,
             row.histogram.value,
-            f"Distribution of the outputs of {row.name}, from {row.histogram.edges[0]:.3g} to "
-            f"{row.histogram.edges[-1]:.3g}, in float and as run in int8",
+            (row.histogram.low, row.histogram.high),
+            f"Distribution of the outputs of {row.name}, from {row.histogram.low:.3g} to "
+            f"{row.histogram.high:.3g}, in float and as run in int8",
         )
         figures.append(
             f"<figure><figcaption><h3>{escape(row.name)}</h3>"
@@ -243,7 +248,11 @@ def _sample(sample: Sample) -> str:
         picture = f'<img alt="Sample {sample.index}" src="{svg.png_uri(pixels)}">'
     float_scores, int8_scores = _softmax(sample.reference), _softmax(sample.int8)
     order = np.argsort(-np.maximum(float_scores, int8_scores), kind="stable")[:_SHOWN_CLASSES]
-    true = "" if sample.label is None else f", true class <b>{sample.label}</b>"
+    predicted = int(np.argmax(sample.int8))
+    tone = "bad" if sample.label not in {None, predicted} else ""
+    facts = f'sample {sample.index}: <b class="{tone}">{predicted}</b>'
+    if sample.label is not None:
+        facts += f", truly <b>{sample.label}</b>"
     scores = "".join(
         f'<div class="score"><b>{c}</b><span class="bars">'
         f'<i class="reference" style="width:{100 * float_scores[c]:.1f}%"></i>'
@@ -251,10 +260,11 @@ def _sample(sample: Sample) -> str:
         f'<span class="percent">{100 * int8_scores[c]:.1f} %</span></div>'
         for c in map(int, order)
     )
-    caption = f"<figcaption>Sample {sample.index}{true}{scores}</figcaption>"
+    caption = f"<figcaption>{facts}{scores}</figcaption>"
     return f"<figure>{picture}{caption}</figure>"
 
 
-def _softmax(scores: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _softmax(scores: Sequence[float]) -> NDArray[np.float64]:
     raised = np.exp(np.asarray(scores, np.float64) - max(scores))
-    return raised / raised.sum()
+    result: NDArray[np.float64] = raised / raised.sum()
+    return result

@@ -59,7 +59,7 @@ class Accuracy:
         return self.int8 - self.reference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One sample on which the two sides differ: its outputs, and its image where it has one.
 
@@ -76,7 +76,7 @@ class Sample:
     image: NDArray[np.float32] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """What `qkernels.compare` returns. `str(comparison)` is `to_table()`.
 

@@ -38,12 +38,13 @@ def _title(content: str) -> str:
     return tag("title", escape(content))
 
 
-def drawing(width: float, height: float, label: str, content: str, class_: str = "chart") -> str:
+def drawing(width: float, height: float, label: str, content: str, **attributes: object) -> str:
     """An <svg> that scales with its column; `label` says what it shows to a screen reader."""
+    attributes.setdefault("class_", "chart")
     return tag(
         "svg",
         content,
-        class_=class_,
+        **attributes,
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
         aria_label=label,
@@ -67,7 +68,10 @@ def layer_lines(
 
     series: (legend text, class, values).
     """
-    width, height, left, right, top, bottom = 960, 320, 52, 96, 16, 64
+    slanted = len(names) > 10
+    left, right, top, bottom = 64, 112, 16, 84 if slanted else 34
+    width = max(960, left + right + 26 * len(names))
+    height = 256 + bottom
     finite = [v for _, _, values in series for v in values if math.isfinite(v)] or [0.0]
     ticks = nice_ticks(min(finite), max(finite))
     low, high = ticks[0], max(ticks[-1], ticks[0] + 1)
@@ -82,11 +86,10 @@ def layer_lines(
     for tick in ticks:
         y = y_of(tick)
         marks.append(tag("line", x1=left, x2=width - right, y1=y, y2=y, class_="grid"))
-        marks.append(text(left - 8, y + 4, f"{tick:g}", class_="tick end"))
-    marks.append(text(left - 8, height - bottom + 24, unit, class_="tick end"))
-    slanted = len(names) > 10
+        number = f"{tick:g} {unit}" if tick == ticks[-1] else f"{tick:g}"
+        marks.append(text(left - 8, y + 4, number, class_="tick end"))
     for index, name in enumerate(names):
-        x, y = x_of(index), height - bottom + 24
+        x, y = x_of(index), height - bottom + 22
         if slanted:
             turned = f"rotate(-35 {x:.1f} {y - 8})"
             marks.append(text(x, y - 8, name, class_="tick end", transform=turned))
@@ -104,18 +107,19 @@ def layer_lines(
             title = _title(f"{names[index]}, {legend}: {value:.1f} {unit}")
             x, y = x_of(index), y_of(value)
             # A second shape, so that the series differ without colour.
+            mark = f"mark {class_}"
             marks.append(
-                tag("circle", title, cx=x, cy=y, r=5, class_=f"mark {class_}")
+                tag("circle", title, cx=x, cy=y, r=5, class_=mark)
                 if class_ == "isolated"
-                else tag("rect", title, x=x - 4.5, y=y - 4.5, width=9, height=9,
-                         class_=f"mark {class_}")
+                else tag("rect", title, x=x - 4.5, y=y - 4.5, width=9, height=9, class_=mark)
             )
         ends.append((points[-1][1], legend, class_))
     previous = -math.inf
     for y, legend, class_ in sorted(ends):
         previous = max(y + 4, previous + 16)
         marks.append(text(width - right + 8, previous, legend, class_=f"legend {class_}"))
-    return drawing(width, height, label, "".join(marks))
+    # On a narrow screen the chart scrolls rather than shrink beyond what can be read.
+    return drawing(width, height, label, "".join(marks), style=f"min-width: {width * 2 // 3}px")
 
 
 def _polyline(points: Sequence[Point]) -> str:
@@ -123,9 +127,16 @@ def _polyline(points: Sequence[Point]) -> str:
 
 
 def histogram(
-    edges: Sequence[float], reference: Sequence[int], value: Sequence[int], label: str
+    edges: Sequence[float],
+    reference: Sequence[int],
+    value: Sequence[int],
+    ends: tuple[float, float],
+    label: str,
 ) -> str:
-    """Float counts as a filled area, int8 counts as a stepped line; heights are log(1 + count)."""
+    """Float counts as a filled area, int8 counts as a stepped line; heights are log(1 + count).
+
+    ends: the numbers written below the left and the right end.
+    """
     width, height, top, base = 280, 132, 8, 108
     largest = math.log1p(max(*reference, *value, 1))
     start, span = edges[0], edges[-1] - edges[0]
@@ -148,8 +159,8 @@ def histogram(
         tag("path", d=_polyline(area) + "Z", class_="area reference"),
         tag("path", d=_polyline(steps(value)), class_="outline int8"),
         tag("line", x1=0, x2=width, y1=base, y2=base, class_="axis"),
-        text(0, height - 8, f"{edges[0]:.3g}", class_="tick"),
-        text(width, height - 8, f"{edges[-1]:.3g}", class_="tick end"),
+        text(0, height - 8, f"{ends[0]:.3g}", class_="tick"),
+        text(width, height - 8, f"{ends[1]:.3g}", class_="tick end"),
     ]
     zero = x_of(0.0)
     if 0.12 * width < zero < 0.88 * width:
@@ -163,10 +174,10 @@ def confusion(matrix: NDArray[np.int64], label: str) -> str:
     classes = len(matrix)
     cell, left, top = 34, 40, 40
     size = classes * cell
+    turned = f"rotate(-90 14 {top + size / 2})"
     marks = [
         text(left + size / 2, 14, "predicted", class_="tick middle"),
-        text(14, top + size / 2, "true", class_="tick middle",
-             transform=f"rotate(-90 14 {top + size / 2})"),
+        text(14, top + size / 2, "true", class_="tick middle", transform=turned),
     ]
     largest = max(int(matrix.max()), 1)
     for i in range(classes):
@@ -175,18 +186,24 @@ def confusion(matrix: NDArray[np.int64], label: str) -> str:
         marks.append(text(left - 8, top + center + 4, str(i), class_="tick end"))
         for j in range(classes):
             count = int(matrix[i, j])
-            x, y = left + j * cell, top + i * cell
             kind = "empty" if count == 0 else "right" if i == j else "wrong"
-            opacity = 1.0 if kind != "right" else 0.25 + 0.6 * count / largest
-            title = _title(f"{i} predicted as {j}: {count}")
             marks.append(
-                tag("rect", title, x=x + 1, y=y + 1, width=cell - 2, height=cell - 2, rx=4,
-                    class_=f"cell {kind}", fill_opacity=opacity)
+                tag(
+                    "rect",
+                    _title(f"{i} predicted as {j}: {count}"),
+                    x=left + j * cell + 1,
+                    y=top + i * cell + 1,
+                    width=cell - 2,
+                    height=cell - 2,
+                    rx=4,
+                    class_=f"cell {kind}",
+                    fill_opacity=0.15 + 0.35 * count / largest if kind == "right" else 1,
+                )
             )
             if count:
-                marks.append(text(x + cell / 2, y + cell / 2 + 4, str(count),
-                                  class_=f"count {kind}"))
-    return drawing(left + size + 4, top + size + 4, label, "".join(marks), "chart matrix")
+                x, y = left + (j + 0.5) * cell, top + (i + 0.5) * cell + 4
+                marks.append(text(x, y, str(count), class_=f"count {kind}"))
+    return drawing(left + size + 4, top + size + 4, label, "".join(marks), class_="chart matrix")
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:
@@ -196,9 +213,8 @@ def png_uri(pixels: NDArray[np.uint8]) -> str:
     rows[:, 1:] = pixels.reshape(height, -1)
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(
-            ">I", zlib.crc32(kind + body)
-        )
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
 
     color_type = 0 if pixels.ndim == 2 else 2
     header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)

@@ -85,6 +85,10 @@ def plain_table(rows: tuple[LayerComparison, ...]) -> str:
     return "\n".join([*headings, rule, *map(line, cells)])
 
 
+def size_ratio(comparison: Comparison) -> str:
+    return f"{100 * comparison.int8_bytes / max(comparison.float_bytes, 1):.0f} % of float"
+
+
 def summary_lines(comparison: Comparison) -> list[tuple[str, str]]:
     """What holds for the whole model, as (label, text) pairs."""
     lines = []
@@ -99,12 +103,11 @@ def summary_lines(comparison: Comparison) -> list[tuple[str, str]]:
         )
     if comparison.agreement is not None:
         lines.append(("same prediction", f"{100 * comparison.agreement:.2f} % of samples"))
-    smaller = comparison.float_bytes / max(comparison.int8_bytes, 1)
     lines.append(
         (
             "model size",
             f"float {byte_size(comparison.float_bytes)}, int8 {byte_size(comparison.int8_bytes)} "
-            f"({smaller:.2f} times smaller)",
+            f"({size_ratio(comparison)})",
         )
     )
     lines.append(

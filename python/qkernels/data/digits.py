@@ -78,7 +78,8 @@ def facts() -> dict[str, Any]:
 
 
 def _scaled(name: str) -> Float:
-    return _arrays()[name].astype(np.float32) / np.float32(16)
+    images: Float = _arrays()[name].astype(np.float32) / np.float32(16)
+    return images
 
 
 @cache

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -50,11 +50,16 @@ class QuantConfig:
         checks.choice(self.method, METHODS, "method")
         check_choice(self.method, self.activation_scheme, self.activation_dtype, self.percentile)
         checks.choice(self.rounding, checks.ROUNDINGS, "rounding")
-        if isinstance(self.skip, str) or not all(isinstance(name, str) for name in self.skip):
+        names = self.skip if isinstance(self.skip, Iterable) else [None]
+        if isinstance(self.skip, str) or not all(isinstance(name, str) for name in names):
             raise QKernelsTypeError(f"skip must be a sequence of layer names, not {self.skip!r}")
         object.__setattr__(self, "skip", tuple(self.skip))
-        if not isinstance(self.per_layer, Mapping):
-            raise QKernelsTypeError("per_layer must map layer names to choices")
+        if not isinstance(self.per_layer, Mapping) or not all(
+            isinstance(choices, Mapping) for choices in self.per_layer.values()
+        ):
+            raise QKernelsTypeError(
+                f"per_layer must map layer names to dicts of choices, not {self.per_layer!r}"
+            )
         for name, choices in self.per_layer.items():
             unknown = set(choices) - set(_PER_LAYER)
             if unknown:

@@ -64,9 +64,16 @@ def write(
 ) -> None:
     """Write tensors, in the order given, and metadata; `path` appears complete or not at all.
 
-    Raises OSError when the file cannot be written, QKernelsError for a dtype that the format lacks.
+    Raises OSError when the file cannot be written, and as `encode` does.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    _replace(Path(path), encode(tensors, metadata))
+
+
+def encode(
+    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> list[bytes | memoryview]:
+    """The parts of a file in their order. Raises QKernelsError for a dtype the format lacks."""
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     header: dict[str, Any] = {"__metadata__": {**metadata, CHECKSUM: _BLANK}}
     end = 0
     for name, array in arrays.items():
@@ -82,13 +89,14 @@ def write(
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     prefix = len(text).to_bytes(8, "little") + text
-    data = [array.astype(array.dtype.newbyteorder("<"), copy=False) for array in arrays.values()]
+    little = (array.astype(array.dtype.newbyteorder("<"), copy=False) for array in arrays.values())
+    data = [array.reshape(-1).view(np.uint8).data for array in little]
     checksum = zlib.crc32(prefix)
-    for array in data:
-        checksum = zlib.crc32(array.reshape(-1).view(np.uint8), checksum)
+    for part in data:
+        checksum = zlib.crc32(part, checksum)
     mark = f'"{CHECKSUM}":"'.encode()
     prefix = prefix.replace(mark + _BLANK.encode(), mark + f"{checksum:08x}".encode(), 1)
-    _replace(Path(path), [prefix, *(array.reshape(-1).view(np.uint8).data for array in data)])
+    return [prefix, *data]
 
 
 def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:

@@ -6,13 +6,16 @@ Feature maps are (batch, height, width, channels). Nothing here touches the kern
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from qkernels.graph.geometry import Padding, Pair, output_size, resolve_padding
+from qkernels.graph.geometry import Padding, Pair, feature_map, output_size, resolve_padding
 
 Float = NDArray[np.float32]
 
@@ -23,6 +26,7 @@ def windows(
     x: NDArray[Any], kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, fill: Any
 ) -> NDArray[Any]:
     """Views of x (B, H, W, C) padded with `fill`: (B, OH, OW, C, KH, KW)."""
+    feature_map(x)
     edges = resolve_padding(padding, (x.shape[1], x.shape[2]), kernel, stride, dilation)
     output_size((x.shape[1], x.shape[2]), kernel, stride, edges, dilation)
     if any(map(any, edges)):
@@ -60,18 +64,35 @@ def conv2d(
     return out if bias is None else out + bias
 
 
+def taps(
+    x: NDArray[Any], kernel: Pair, stride: Pair, padding: Padding, fill: Any
+) -> Iterator[NDArray[Any]]:
+    """For each place in the window the values there, (B, OH, OW, C): views of padded x."""
+    view = windows(x, kernel, stride, padding, (1, 1), fill)
+    for row, column in product(range(kernel[0]), range(kernel[1])):
+        yield view[..., row, column]
+
+
+def covered(size: Pair, kernel: Pair, stride: Pair, padding: Padding) -> NDArray[np.int64]:
+    """How many pixels of an image lie under each window: (OH, OW, 1)."""
+    count: NDArray[np.int64] = sum(
+        taps(np.ones((1, *size, 1), np.int64), kernel, stride, padding, 0), np.int64(0)
+    )
+    first: NDArray[np.int64] = count[0]
+    return first
+
+
 def max_pool2d(x: Float, kernel: Pair, stride: Pair, padding: Padding) -> Float:
     """The largest value under each window; padding never wins."""
-    result: Float = windows(x, kernel, stride, padding, (1, 1), np.float32(-np.inf)).max((-2, -1))
-    return result
+    return reduce(np.maximum, taps(x, kernel, stride, padding, np.float32(-np.inf)))
 
 
 def avg_pool2d(x: Float, kernel: Pair, stride: Pair, padding: Padding) -> Float:
     """The mean of the values under each window, padding not counted."""
-    total = windows(x, kernel, stride, padding, (1, 1), np.float32(0)).sum((-2, -1))
-    ones = np.ones((1, *x.shape[1:3], 1), np.float32)
-    result: Float = total / windows(ones, kernel, stride, padding, (1, 1), 0).sum((-2, -1))
-    return result
+    total: Float = reduce(np.add, taps(x, kernel, stride, padding, np.float32(0)))
+    count = covered((x.shape[1], x.shape[2]), kernel, stride, padding)
+    mean: Float = np.divide(total, count, dtype=np.float32)
+    return mean
 
 
 def softmax(x: Float, axis: int) -> Float:

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from numpy.typing import NDArray
+
 from qkernels.checks import integer, shown
 from qkernels.errors import QKernelsValueError
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair] | Literal["same"]
+
+_LARGEST = 2**24  # of a size, stride or padding: as in qkernels.conv
+
+
+def _size(value: Any, argument: str, minimum: int) -> int:
+    return integer(value, argument, minimum, _LARGEST)
 
 
 def pair(argument: str, value: Any, minimum: int = 1) -> Pair:
@@ -17,8 +25,8 @@ def pair(argument: str, value: Any, minimum: int = 1) -> Pair:
     if isinstance(value, tuple | list):
         if len(value) != 2:
             raise QKernelsValueError(f"{argument} must be an int or 2 ints, not {shown(value)}")
-        return integer(value[0], argument, minimum), integer(value[1], argument, minimum)
-    single = integer(value, argument, minimum)
+        return _size(value[0], argument, minimum), _size(value[1], argument, minimum)
+    single = _size(value, argument, minimum)
     return single, single
 
 
@@ -33,7 +41,7 @@ def padding_pairs(value: Any) -> Padding:
         return "same"
     if isinstance(value, tuple | list) and len(value) == 2:
         return pair("padding", value[0], 0), pair("padding", value[1], 0)
-    single = integer(value, "padding", 0)
+    single = _size(value, "padding", 0)
     return (single, single), (single, single)
 
 
@@ -69,3 +77,19 @@ def output_size(
             f"{kernel[0]} x {kernel[1]} window (dilation {dilation})"
         )
     return rows, columns
+
+
+def feature_map(x: NDArray[Any]) -> NDArray[Any]:
+    """x, which must have the four axes of a feature map."""
+    if x.ndim != 4:
+        raise QKernelsValueError(
+            f"x must be a feature map with 4 axes (batch, channels, height and width in the order "
+            f"of the layout), not of shape {x.shape}"
+        )
+    return x
+
+
+def check_addable(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """Shapes of equal rank that broadcast."""
+    if len(a) != len(b) or not all(n == m or 1 in (n, m) for n, m in zip(a, b, strict=True)):
+        raise QKernelsValueError(f"inputs must have equal shapes, not {a} and {b}")

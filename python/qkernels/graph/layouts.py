@@ -22,4 +22,5 @@ def to_layout(x: NDArray[T], have: Layout, want: Layout) -> NDArray[T]:
     """A view of x with the axes of a feature map in order `want`; other ranks as they are."""
     if have == want or x.ndim != 4:
         return x
-    return x.transpose(0, 2, 3, 1) if want == "NHWC" else x.transpose(0, 3, 1, 2)
+    view: NDArray[T] = x.transpose(0, 2, 3, 1) if want == "NHWC" else x.transpose(0, 3, 1, 2)
+    return view

@@ -133,7 +133,7 @@ class Model:
     def run_layer(self, name: str, inputs: Any, layout: Layout | None = None) -> Array:
         """The integer output of one layer for float inputs; arguments as in `layer_inputs`."""
         layout = self._layout if layout is None else check_layout(layout)
-        output = self.step(name)(*self.layer_inputs(name, inputs, layout))
+        output = self._run_step(self._layer_index(name), self.layer_inputs(name, inputs, layout))
         return to_layout(output, "NHWC", layout)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -180,6 +180,17 @@ class Model:
     def float_nbytes(self) -> int:
         return self._float_nbytes
 
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from qkernels.graph.serialize import dumps, loads
+
+        return loads, (dumps(self),)
+
     def __repr__(self) -> str:
         names = ", ".join(i.name for i in self._inputs)
         return (
@@ -200,16 +211,19 @@ class Model:
 
     def _execute(self, values: dict[str, Array]) -> Iterator[tuple[int, Array]]:
         """Runs layer after layer, adding each output to `values`."""
-        for index, (layer, step) in enumerate(zip(self._layers, self._steps, strict=True)):
+        for index, layer in enumerate(self._layers):
             args = [
                 _convert(values[source], self._qparams[source], want)
                 for source, want in zip(layer.inputs, layer.input_qparams, strict=True)
             ]
-            try:
-                output = values[layer.name] = step(*args)
-            except QKernelsError as error:
-                raise type(error)(f"layer {layer.name!r}: {error}") from None
-            yield index, output
+            values[layer.name] = self._run_step(index, args)
+            yield index, values[layer.name]
+
+    def _run_step(self, index: int, args: Sequence[Array]) -> Array:
+        try:
+            return self._steps[index](*args)
+        except QKernelsError as error:
+            raise type(error)(f"layer {self._layers[index].name!r}: {error}") from None
 
 
 def _prepared(layer: QuantizedLayer, layout: Layout) -> Step:

@@ -58,7 +58,7 @@ def quantize_model(
     >>> weight = np.array([[1.0, -2.0], [0.5, 4.0]], np.float32)
     >>> data = np.array([[0.0, 1.0], [1.0, -1.0]], np.float32)
     >>> model = qk.quantize_model(nn.Sequential(nn.Linear(weight), nn.ReLU()), data)
-    >>> np.abs(model(data) - np.maximum(data @ weight.T, 0)).max() < 0.05
+    >>> bool(np.abs(model(data) - np.maximum(data @ weight.T, 0)).max() < 0.05)
     True
     """
     graph = _as_graph(model)
@@ -193,6 +193,11 @@ def _batches(names: Sequence[str], data: Any) -> Iterator[Mapping[str, Any]]:
     """Batches by input name from an array, a dict of arrays, or an iterable of either."""
     if arrays.is_array(data) or isinstance(data, Mapping):
         named = by_name(names, data)
+        for value in named.values():
+            if not arrays.is_array(value) or len(value.shape) < 2:
+                raise QKernelsValueError(
+                    f"calibration_data must be an array with the batch first, not {shown(value)}"
+                )
         lengths = {len(value) for value in named.values()}
         if len(lengths) != 1:
             raise QKernelsValueError(f"calibration_data must have equal lengths, not {lengths}")
@@ -210,6 +215,7 @@ def _batches(names: Sequence[str], data: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _batch_count(data: Any) -> int | None:
+    """How many batches `_batches` will give, where that is known."""
     if isinstance(data, Mapping):
         data = next(iter(data.values()), ())
     try:

@@ -9,13 +9,15 @@ channels).
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qkernels.graph.float_ops import windows
-from qkernels.graph.geometry import Padding, Pair
+from qkernels.errors import QKernelsValueError
+from qkernels.graph.float_ops import covered, taps
+from qkernels.graph.geometry import Padding, Pair, check_addable, feature_map
 from qkernels.quantization.functional import dequantize, quantize
 from qkernels.quantization.qparams import QParams
 
@@ -36,28 +38,32 @@ def bounds(qparams: QParams, activation: str | None) -> Pair:
 
 def clip(q: Codes, qparams: QParams, activation: str) -> Codes:
     """ReLU or ReLU6 on codes."""
-    return np.clip(q, *np.array(bounds(qparams, activation), q.dtype))
+    clipped: Codes = np.clip(q, *np.array(bounds(qparams, activation), q.dtype))
+    return clipped
 
 
 def max_pool2d(q: Codes, kernel: Pair, stride: Pair, padding: Padding) -> Codes:
     """The largest code under each window."""
-    lowest = np.iinfo(q.dtype).min
-    result: Codes = windows(q, kernel, stride, padding, (1, 1), lowest).max((-2, -1))
-    return result
+    lowest = q.dtype.type(np.iinfo(q.dtype).min)
+    largest: Codes = reduce(np.maximum, taps(q, kernel, stride, padding, lowest))
+    return np.ascontiguousarray(largest)
 
 
 def avg_pool2d(q: Codes, kernel: Pair, stride: Pair, padding: Padding) -> Codes:
     """The mean code under each window, rounded half to even."""
-    total = windows(q, kernel, stride, padding, (1, 1), 0).sum((-2, -1), dtype=np.int64)
-    ones = np.ones((1, *q.shape[1:3], 1), np.int8)
-    count = windows(ones, kernel, stride, padding, (1, 1), 0).sum((-2, -1), dtype=np.int64)
+    total = sum(taps(q, kernel, stride, padding, 0), np.int64(0))
+    count = covered((q.shape[1], q.shape[2]), kernel, stride, padding)
     # A float64 quotient is exact enough to keep ties and only ties at one half.
-    return np.rint(total / count).astype(q.dtype)
+    result: Codes = np.rint(total / count).astype(q.dtype)
+    return result
 
 
 def global_avg_pool2d(q: Codes) -> Codes:
     """The mean code of each channel, rounded half to even; height and width stay with size 1."""
-    return np.rint(q.mean((1, 2), dtype=np.float64, keepdims=True)).astype(q.dtype)
+    if 0 in feature_map(q).shape[1:3]:
+        raise QKernelsValueError(f"x must have at least one pixel, not shape {q.shape}")
+    result: Codes = np.rint(q.mean((1, 2), dtype=np.float64, keepdims=True)).astype(q.dtype)
+    return result
 
 
 def add(
@@ -69,6 +75,7 @@ def add(
     activation: str | None,
 ) -> Codes:
     """a + b, shapes broadcast."""
+    check_addable(a.shape, b.shape)
     total = dequantize(a, a_qparams.scale, a_qparams.zero_point) + dequantize(
         b, b_qparams.scale, b_qparams.zero_point
     )

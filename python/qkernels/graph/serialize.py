@@ -20,6 +20,7 @@ from qkernels.conv import PackedConv2d
 from qkernels.errors import QKernelsError, QKernelsValueError, from_core
 from qkernels.graph import container
 from qkernels.graph.geometry import padding_pairs, pair
+from qkernels.graph.ir import Activation
 from qkernels.graph.layouts import check_layout
 from qkernels.graph.model import Model
 from qkernels.graph.prepare import FLOAT_LAYERS
@@ -36,6 +37,21 @@ Tensors = dict[str, NDArray[Any]]
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`, which appears complete or not at all."""
+    container.write(path, *_described(model))
+
+
+def dumps(model: Model) -> bytes:
+    """The bytes that `save` writes."""
+    return b"".join(container.encode(*_described(model)))
+
+
+def loads(data: bytes) -> Model:
+    """The model in the bytes of a file; for pickle."""
+    return _checked(container.parse(memoryview(data)))
+
+
+def _described(model: Model) -> tuple[Tensors, dict[str, str]]:
+    """The tensors and metadata of a file."""
     packed: Tensors = {}
     others: Tensors = {}
     layers = []
@@ -72,7 +88,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "version": VERSION,
         "model": json.dumps(description, allow_nan=False, separators=(",", ":")),
     }
-    container.write(path, {**packed, **others}, metadata)
+    return {**packed, **others}, metadata
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -85,20 +101,25 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises OSError when the file cannot be read, and QKernelsError (a ValueError) naming the file
     when it is damaged, of another kind, or of a later version.
     """
-    tensors, metadata = container.read(path)
+    content = container.read(path)
     try:
-        if metadata.get("format") != FORMAT:
-            raise QKernelsValueError("the file is no qkernels model, or its header is damaged")
-        if metadata.get("version") != VERSION:
-            raise QKernelsValueError(
-                f"the file has version {checks.shown(metadata.get('version'))} of the format, "
-                f"this library reads {VERSION}"
-            )
-        if container.CHECKSUM not in metadata:
-            raise QKernelsValueError("the file has no checksum: its header is damaged")
-        return _model(container.parse_json(metadata.get("model", "")), tensors)
+        return _checked(content)
     except QKernelsError as error:
         raise QKernelsValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def _checked(content: container.Container) -> Model:
+    tensors, metadata = content
+    if metadata.get("format") != FORMAT:
+        raise QKernelsValueError("the file is no qkernels model, or its header is damaged")
+    if metadata.get("version") != VERSION:
+        raise QKernelsValueError(
+            f"the file has version {checks.shown(metadata.get('version'))} of the format, this "
+            f"library reads {VERSION}"
+        )
+    if container.CHECKSUM not in metadata:
+        raise QKernelsValueError("the file has no checksum: its header is damaged")
+    return _model(container.parse_json(metadata.get("model", "")), tensors)
 
 
 def _model(description: Any, tensors: Tensors) -> Model:
@@ -162,7 +183,7 @@ def _layer(name: str, record: Any, tensors: Tensors) -> QuantizedLayer:
         weight = _tensor(tensors, f"{name}.weight")
         if qparams is not None:
             scale = _tensor(tensors, f"{name}.weight_scale")
-            size = checks.integer(_get(record, "packed_bytes", int), "packed_bytes", 0, weight.size)
+            size = _get(record, "packed_bytes", int)
             weight = _packed(op, weight, size, scale, bias, attributes)
     elif bias is not None:
         raise QKernelsValueError(f"{op} has no bias")
@@ -173,7 +194,7 @@ def _layer(name: str, record: Any, tensors: Tensors) -> QuantizedLayer:
         input_qparams=input_qparams,
         qparams=qparams,
         output_shape=_shape(_get(record, "output_shape", list)),
-        activation=activation,
+        activation=cast(Activation | None, activation),
         rounding=cast(Rounding, checks.choice(rounding, checks.ROUNDINGS, "rounding")),
         attributes=MappingProxyType(attributes),
         weight=weight,
@@ -192,6 +213,7 @@ def _packed(
     """Packed weights over the bytes in the file; packed again where this CPU has another layout."""
     if data.dtype != np.uint8 or data.ndim != 1:
         raise QKernelsValueError(f"packed weights must be U8 in one axis, not {checks.shown(data)}")
+    checks.integer(size, "packed_bytes", 0, data.size)
     try:
         packed = _core.Packed.from_buffer(data[:size])
     except _core.CoreError as error:

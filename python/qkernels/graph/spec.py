@@ -67,7 +67,7 @@ class QuantizedLayer:
         if self.weight is None:
             return total
         if not isinstance(self.weight, np.ndarray):
-            total += self.weight.weight_scale.nbytes
+            total += np.asarray(self.weight.weight_scale).nbytes
         return total + self.weight.nbytes
 
 

@@ -16,7 +16,7 @@ _HEADER = ("layer", "op", "output (NHWC)", "weight", "dtype", "scale", "zero poi
 
 def summarize(model: Model) -> str:
     """A row an input and a row a layer, and the bytes in int8 and in float32."""
-    rows = [_HEADER]
+    rows: list[tuple[str, ...]] = [_HEADER]
     for i in model.inputs:
         rows.append((i.name, "input", _shape(i.shape), "", *_quantization(i.qparams), ""))
     rows.extend(_row(layer) for layer in model.layers)

@@ -114,9 +114,10 @@ def _percentile_ranges(
         top = np.percentile(np.abs(channels), percentile, axis=1)
         top = np.where(top > 0, top, np.maximum(-low, high))
         return -top, top
-    ends = np.percentile(channels, [100 - percentile, percentile], axis=1)
+    with np.errstate(over="ignore"):  # between neighbours farther apart than float32 reaches
+        ends = np.percentile(channels, [100 - percentile, percentile], axis=1)
     lows, highs = np.minimum(ends[0], 0), np.maximum(ends[1], 0)
-    kept = lows < highs
+    kept = (lows < highs) & np.isfinite(lows) & np.isfinite(highs)
     return np.where(kept, lows, low), np.where(kept, highs, high)
 
 

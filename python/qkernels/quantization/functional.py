@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
@@ -214,7 +214,7 @@ def requantize(
     addend = None if bias is None else checks.int32_bias(bias)
     if addend is not None and addend.ndim > 1:
         raise QKernelsValueError(f"bias must be a scalar or 1-D, not of shape {addend.shape}")
-    rule = cast(_core.Rounding, checks.choice(rounding, checks.ROUNDINGS, "rounding"))
+    checks.choice(rounding, checks.ROUNDINGS, "rounding")
     if activation is not None:
         checks.choice(activation, ("relu",), "activation")
         low = max(low, offset)
@@ -229,7 +229,7 @@ def requantize(
             _spread(multiplier, channels),
             offset,
             None if addend is None else _spread(addend, channels),
-            rule,
+            rounding,
             low,
             high,
             result,

@@ -146,12 +146,16 @@ class Histogram:
     def _magnitudes(self, width: float) -> tuple[NDArray[np.int64], int]:
         """Counts of |x| up to its maximum, from 0 on."""
         folded = self._counts[self._half :] + self._counts[: self._half][::-1]
-        return folded[: max(1, math.ceil(max(-self.min, self.max) / width))], 0
+        below, above = self._extent(width)
+        return folded[: max(below, above)], 0
+
+    def _extent(self, width: float) -> tuple[int, int]:
+        """How many bins below and above 0 reach to the minimum and the maximum."""
+        return math.ceil(max(-self.min, 0.0) / width), math.floor(max(self.max, 0.0) / width) + 1
 
     def _spanned(self, width: float) -> tuple[NDArray[np.int64], int]:
         """Counts from the minimum, or 0, to the maximum, or 0; and the place of 0."""
-        below = math.ceil(max(-self.min, 0.0) / width)
-        above = math.floor(max(self.max, 0.0) / width) + 1
+        below, above = self._extent(width)
         return self._counts[self._half - below : self._half + above], below
 
     def _percentile_range(
@@ -204,10 +208,9 @@ def _coarser(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
 
 
 def _quantile(counts: NDArray[np.int64], percent: float, origin: float, width: float) -> float:
-    """Linear within a bin."""
+    """As np.percentile would give, were the samples of each bin spread evenly over it."""
     sums = np.cumsum(counts)
-    rank = percent / 100 * sums[-1]
-    at = int(np.searchsorted(sums, rank))
-    before = sums[at - 1] if at else 0
-    inside = (rank - before) / counts[at] if counts[at] else 0.0
-    return float(origin + (at + inside) * width)
+    rank = percent / 100 * (sums[-1] - 1)
+    at = int(np.searchsorted(sums, rank, side="right"))
+    inside = (rank - (sums[at] - counts[at]) + 0.5) / counts[at]
+    return float(origin + (at + min(inside, 1.0)) * width)

@@ -23,7 +23,7 @@ _STEP = 2.0**-0.125
 _COARSE = 64
 _FINE = 8
 # How many thresholds "entropy" compares.
-_THRESHOLDS = 256
+_THRESHOLDS = 128
 
 
 class Spec(NamedTuple):
@@ -75,7 +75,8 @@ def squared_error(
     np.clip(error, spec.low - zero_point, spec.high - zero_point, out=error)
     error *= scale
     error -= points
-    error *= error
+    with np.errstate(over="ignore"):  # an infinite error is never the least
+        error *= error
     if weights is not None:
         error *= weights
     total: NDArray[np.float64] = error.sum(axis=1, dtype=np.float64)
