@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,14 +25,26 @@ sys.exit(main(sys.argv[1:]))
 OPTIONAL = ["matplotlib", "rich", "torch", "onnx", "safetensors", "threadpoolctl", "sklearn"]
 
 
-def command(*arguments: str, start: tuple[str, ...] = ("-m", "qkernels"), **options: object):
+def environment(**variables: str) -> dict[str, str]:
+    """That of this process with the package found from any folder, and only these QKERNELS_*."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith("QKERNELS_")}
+    return base | {"PYTHONPATH": str(Path(qk.__file__).parents[1])} | variables
+
+
+def command(
+    *arguments: str,
+    start: tuple[str, ...] = ("-m", "qkernels"),
+    cwd: Path | None = None,
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", *start, *arguments],
+        env=environment(**variables),
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
-        **options,
     )
 
 
@@ -113,7 +126,7 @@ def test_info_json() -> None:
     assert facts["version"] == qk.__version__
     assert facts["isa"]["available"] == qk.available_isas()
     assert [tier["name"] for tier in facts["tiers"]] == [tier["name"] for tier in _core.isas()]
-    assert [tier["name"] for tier in facts["tiers"] if tier["active"]] == [qk.isa()]
+    assert [t["name"] for t in facts["tiers"] if t["active"]] == [facts["isa"]["active"]]
     assert facts["kernels"] == _core.kernels()
     assert facts["packages"]["numpy"]
     assert facts["cpu"]["model"]
@@ -122,10 +135,9 @@ def test_info_json() -> None:
         assert cache["bytes"] >= 1024
 
 
-def test_info_says_what_the_environment_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QKERNELS_ISA", "scalar")
-    monkeypatch.setenv("QKERNELS_NUM_THREADS", "3")
-    facts = json.loads(command("info", "--json").stdout)
+def test_info_says_what_the_environment_chose() -> None:
+    done = command("info", "--json", QKERNELS_ISA="scalar", QKERNELS_NUM_THREADS="3")
+    facts = json.loads(done.stdout)
     assert facts["isa"]["active"] == "scalar"
     assert facts["threads"]["calling_thread"] == 3
 
@@ -133,6 +145,7 @@ def test_info_says_what_the_environment_chose(monkeypatch: pytest.MonkeyPatch) -
 def test_info_into_a_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "qkernels", "info"],
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

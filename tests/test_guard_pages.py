@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import qkernels as qk
 from guard import guarded
-from support import everywhere, integers, same, scales
+from support import everywhere, integers, run_python, same, scales
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect through glibc")
 SIZES = (1, 3, 15, 16, 17, 31, 33, 63, 65)
@@ -31,6 +32,19 @@ def check(call, *arrays, out_dtype=None):
                 return call(*h, out=out)
 
             same(everywhere(into, (1, 2)), want)
+
+
+@pytest.mark.parametrize("place", ["size", "-1"])
+def test_the_guard_guards(place):
+    code = (
+        "import ctypes, resource, numpy as np\n"
+        "from guard import guarded\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "size = 100\n"
+        f"a = guarded(np.zeros(size, np.int8), at_end={place == 'size'})\n"
+        f"ctypes.string_at(a.ctypes.data + {place}, 1)\n"
+    )
+    assert run_python(code).returncode == -signal.SIGSEGV
 
 
 @pytest.mark.parametrize("k", SIZES)

@@ -87,6 +87,11 @@ class Linear:
     def run(self, x: Array, out: Array, row_zero_point: NDArray[np.int32] | None = None) -> None:
         """x (M, K), out (M, N): last axis contiguous, rows at any stride. No overlap."""
 
+    def call(self, x: object, out: object) -> Array | None:
+        """x (..., K) to out (..., N), or to a new array where out is None, in one step, for plain
+        arrays: NumPy's own type, the op's dtypes, aligned, rows at one distance, no overlap, not
+        empty. None, with nothing done, for any other: then the checked way through `run`."""
+
 class Conv2d:
     def __init__(
         self,

@@ -23,6 +23,8 @@ Wrap = Callable[[Array], Any]
 
 REALS = ("float32", "float16", "bfloat16")
 CODES = ("int8", "uint8")
+# dtype.name is slow; these are all that most calls see.
+_NAMES = {np.dtype(name): name for name in ("int8", "uint8", "int32", "float32", "float16")}
 _DLPACK_CPU = (1, 3)  # kDLCPU, and kDLCUDAHost, which the CPU can read
 
 
@@ -104,7 +106,7 @@ def _numpy_view(value: Any, name: str) -> tuple[Array, str, Wrap]:
             wrap = namespace().from_dlpack
     else:
         array = _buffer_view(value, name)
-    dtype = array.dtype.name
+    dtype = _NAMES.get(array.dtype) or array.dtype.name
     if dtype == "bfloat16" and array.dtype.itemsize == 2:  # as ml_dtypes registers it
         array = array.view(np.uint16)
     return array, dtype, wrap

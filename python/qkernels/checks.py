@@ -22,6 +22,7 @@ Scale = NDArray[np.float32]
 ZeroPoint = NDArray[np.int32]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+_SAFE_SCALE = (1e-30, 1e30)  # inside the range of float32: no need to look closer
 ROUNDINGS = ("nearest_even", "fixed_point", "fixed_point_single")
 
 # Smallest and largest code of every quantized dtype; codes below eight bits take a byte each.
@@ -87,6 +88,8 @@ def _no_axis(axis: Any, name: str) -> int:
 
 def scale(value: Any, name: str) -> Scale:
     """float32, 0-D or 1-D, every element finite and positive."""
+    if type(value) is float and _SAFE_SCALE[0] < value < _SAFE_SCALE[1]:
+        return np.asarray(value, np.float32)
     array = arrays.parameter(value, name)
     if array.dtype.kind not in "fiu":
         raise QKernelsTypeError(f"{name} must hold real numbers, not {shown(value)}")
@@ -113,6 +116,8 @@ def _worst(array: NDArray[Any], scale32: Scale) -> str:
 
 def scalar_scale(value: Any, name: str) -> float:
     """A scalar scale as the Python float of its float32 value."""
+    if type(value) is np.float32 and 0 < value < math.inf:
+        return float(value)
     result = scale(value, name)
     if result.ndim:
         raise QKernelsValueError(f"{name} must be a scalar, not of shape {result.shape}")
@@ -121,6 +126,8 @@ def scalar_scale(value: Any, name: str) -> float:
 
 def zero_point(value: Any, name: str, low: int, high: int, dtype: str) -> ZeroPoint:
     """int32, 0-D or 1-D, every element in [low, high], the range of `dtype`."""
+    if type(value) is int and low <= value <= high:
+        return np.asarray(value, np.int32)
     array = arrays.parameter(value, name)
     if array.dtype.kind not in "iu" and array.size:
         raise QKernelsTypeError(f"{name} must hold integers, not {shown(value)}")

@@ -15,7 +15,8 @@
 // Registers (16): 12 acc (6 rows x 2), 2 w, 1 broadcast. A step of 4 k over 8 columns and 6 rows:
 // 2 vpmovsxbw, 6 broadcasts from memory, 12 vpmaddwd, 12 vpaddd for 192 products; the 26 vector
 // operations on four pipes bound it at 29.5 MAC a cycle (Zen 3), on three at 22 (Haswell..Skylake).
-// Up to 3 rows take the whole panel at once (12 acc), so that w streams through memory in order.
+// Up to 2 rows take the whole panel at once (8 acc, 4 w), so that w streams through memory in order;
+// 3 rows that way need 17 registers and lose a quarter of their speed to spills.
 //
 // Why widened rows and not bytes: widening a after its broadcast costs one shuffle a row and step
 // (32 operations instead of 26); ops/ widens each row once for all panels instead.
@@ -87,7 +88,7 @@ void run_rows(const TileArgs* args) {
     const int8_t* panel =
         static_cast<const int8_t*>(args->w) + static_cast<ptrdiff_t>(p) * args->w_stride;
     int32_t* acc = args->acc + p * kPanel;
-    if constexpr (Rows <= 3) {
+    if constexpr (Rows <= 2) {
       run_part<Rows, kVectors>(args, panel, 0, acc);
     } else {
       run_part<Rows, kVectors / 2>(args, panel, 0, acc);

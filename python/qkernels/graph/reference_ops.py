@@ -32,7 +32,8 @@ def bounds(qparams: QParams, activation: str | None) -> Pair:
     zero_point = int(qparams.zero_point)
     if activation == "relu":
         return zero_point, int(info.max)
-    six = np.rint(np.float32(6) / np.float32(qparams.scale)) + zero_point
+    with np.errstate(over="ignore"):  # a tiny scale: infinity, which saturates
+        six = np.rint(np.float32(6) / np.float32(qparams.scale)) + zero_point
     return zero_point, int(np.clip(six, info.min, info.max))
 
 
