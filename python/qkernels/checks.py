@@ -77,13 +77,11 @@ def integer(value: Any, name: str, low: int, high: int = INT32_MAX) -> int:
     return number
 
 
-def flag_axis(axis: Any, ndim: int, name: str = "axis") -> int:
-    """A non-negative axis of an array with `ndim` dimensions."""
-    return integer(axis, name, -ndim, ndim - 1) % ndim if ndim else _no_axis(axis, name)
-
-
-def _no_axis(axis: Any, name: str) -> int:
-    raise QKernelsValueError(f"{name} is {shown(axis)}, but the array has no dimensions")
+def normal_axis(axis: Any, ndim: int, name: str = "axis") -> int:
+    """`axis` of an array with `ndim` dimensions, counted from the front."""
+    if ndim == 0:
+        raise QKernelsValueError(f"{name} is {shown(axis)}, but the array has no dimensions")
+    return integer(axis, name, -ndim, ndim - 1) % ndim
 
 
 def scale(value: Any, name: str) -> Scale:

@@ -76,7 +76,7 @@ class PackedConv2d(PackedWeights):
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of the weights in `weight_layout`."""
-        info = self._packed.info
+        info = self._info
         sizes = {"O": info["n"], "H": info["kh"], "W": info["kw"], "I": info["c"]}
         o, i, h, w = (sizes[letter] for letter in self._weight_layout)
         return o, i, h, w
@@ -373,7 +373,7 @@ def conv2d_int8(
 
 def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
     """The callable of `bind`: a prepared op for each dtype of x and, under "same", each padding."""
-    info, geometry = weights._packed.info, weights._geometry
+    info, geometry = weights._info, weights._geometry
     kernel = (info["kh"], info["kw"])
     channels_in, channels_out = info["c"] * info["groups"], info["n"]
     known: dict[Any, tuple[_core.Conv2d, forms.Form]] = {}

@@ -29,7 +29,7 @@ class PackedGemm(PackedWeights):
     @property
     def shape(self) -> tuple[int, int]:
         """(K, N)."""
-        info = self._packed.info
+        info = self._info
         return info["k"], info["n"]
 
     def unpack(self) -> Array:
@@ -100,7 +100,7 @@ def gemm_int8(
     packed: _core.Packed | None = None
     right: Array | None = None
     if isinstance(b, PackedGemm):
-        packed, b_dtype, b_shape = b._packed, b.dtype.name, b.shape
+        packed, b_dtype, b_shape = b._packed, b._info["dtype"], b.shape
     else:
         source = _codes(b, "b")
         right, b_dtype, b_shape = source.data, source.dtype, source.data.shape
@@ -109,17 +109,19 @@ def gemm_int8(
     (rows, depth), columns = left.data.shape[-2:], b_shape[-1]
     if b_shape[-2] != depth:
         raise QKernelsValueError(
-            f"a of shape {left.data.shape} and b of shape {tuple(b_shape)} differ in K: "
+            f"a of shape {left.data.shape} and b of shape {b_shape} differ in K: "
             f"{depth} and {b_shape[-2]}"
         )
     a_zero = _zero_point(a_zero_point, "a_zero_point", left.dtype, rows)
     b_zero = _zero_point(b_zero_point, "b_zero_point", b_dtype, columns)
-    try:
-        batch = np.broadcast_shapes(left.data.shape[:-2], b_shape[:-2])
-    except ValueError:
-        raise QKernelsValueError(
-            f"the batch dimensions of a {left.data.shape} and b {tuple(b_shape)} do not broadcast"
-        ) from None
+    batch = left.data.shape[:-2]
+    if len(b_shape) > 2:
+        try:
+            batch = np.broadcast_shapes(batch, b_shape[:-2])
+        except ValueError:
+            raise QKernelsValueError(
+                f"the batch dimensions of a {left.data.shape} and b {b_shape} do not broadcast"
+            ) from None
     shape = (*batch, rows, columns)
     into = None if out is None else arrays.target(out, shape, "int32")
     inputs = [left.data] if right is None else [left.data, right]

@@ -18,7 +18,9 @@ from qkernels.quantization.functional import quantize_operand
 
 Call = Callable[..., Any]
 
-_READY = 0x101  # NumPy's flags C_CONTIGUOUS | ALIGNED
+# NumPy's flags C_CONTIGUOUS | ALIGNED, and WRITEABLE with them.
+_READY = 0x101
+_READY_OUT = 0x501
 _PLAIN = (int, float, str, type(None), tuple, np.generic)
 
 
@@ -38,7 +40,7 @@ class PackedLinear(PackedWeights):
     @property
     def shape(self) -> tuple[int, int]:
         """(N, K)."""
-        info = self._packed.info
+        info = self._info
         return info["n"], info["k"]
 
     @property
@@ -330,23 +332,29 @@ def _bound(weights: PackedLinear, wanted: forms.Request) -> Call:
     known: dict[str, tuple[_core.Linear, forms.Form]] = {}
     direct: dict[Any, tuple[Callable[[Array, Array], None], Any]] = {}
     empty, ndarray, core_error = np.empty, np.ndarray, _core.CoreError
+    may_share_memory = np.may_share_memory
 
     def linear(x: Any, out: Any = None) -> Any:
-        if out is None and type(x) is ndarray:
-            entry = direct.get(x.dtype)
-            if (
-                entry is not None
-                and x.ndim == 2
-                and x.shape[1] == depth
-                and x.flags.num & _READY == _READY
-            ):
-                result = empty((x.shape[0], columns), entry[1])
-                try:
-                    entry[0](x, result)
-                except core_error as error:
-                    raise from_core(error, "linear_int8") from None
-                return result
-        return general(x, out)
+        if type(x) is not ndarray:
+            return general(x, out)
+        entry = direct.get(x.dtype)
+        if entry is None or x.ndim != 2 or x.shape[1] != depth or x.flags.num & _READY != _READY:
+            return general(x, out)
+        if out is None:
+            out = empty((x.shape[0], columns), entry[1])
+        elif (
+            type(out) is not ndarray
+            or out.dtype != entry[1]
+            or out.shape != (x.shape[0], columns)
+            or out.flags.num & _READY_OUT != _READY_OUT
+            or may_share_memory(x, out)
+        ):
+            return general(x, out)
+        try:
+            entry[0](x, out)
+        except core_error as error:
+            raise from_core(error, "linear_int8") from None
+        return out
 
     def general(x: Any, out: Any) -> Any:
         source = arrays.operand(x, "x")

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -157,6 +155,8 @@ def get_include() -> str:
     >>> (pathlib.Path(qk.get_include()) / "qkernels" / "qkernels.h").is_file()
     True
     """
+    from pathlib import Path
+
     package = Path(__file__).resolve().parent
     installed = package / "include"
     return str(installed if installed.is_dir() else package.parents[1] / "csrc" / "include")
@@ -164,6 +164,8 @@ def get_include() -> str:
 
 def configuration() -> dict[str, Any]:
     """What `show_config` shows, as a dictionary ready for JSON."""
+    import platform  # slow to import, like pathlib above
+
     tiers = _core.isas()
     return {
         "version": _core.__version__,

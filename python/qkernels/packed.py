@@ -26,12 +26,13 @@ _cache_lock = threading.Lock()
 class PackedWeights:
     """Base of the packed kinds. Immutable; made by the `pack_*` functions, not directly."""
 
-    __slots__ = ("__weakref__", "_calls", "_isa", "_packed")
+    __slots__ = ("__weakref__", "_calls", "_info", "_isa", "_packed")
 
     kinds: ClassVar[dict[str, type[PackedWeights]]] = {}
     """Packed classes by name, for unpickling."""
 
     _packed: _core.Packed
+    _info: dict[str, Any]  # packed.info, which is made anew each time
     _isa: str
     _calls: dict[Hashable, Any]
 
@@ -43,7 +44,8 @@ class PackedWeights:
     def _make(cls: type[_Self], packed: _core.Packed, **fields: Any) -> _Self:
         """An instance around packed bytes; the only place that sets attributes."""
         self = object.__new__(cls)
-        for name, value in {"_packed": packed, "_isa": _core.isa(), "_calls": {}, **fields}.items():
+        own = {"_packed": packed, "_info": packed.info, "_isa": _core.isa(), "_calls": {}}
+        for name, value in {**own, **fields}.items():
             object.__setattr__(self, name, value)
         return self
 
@@ -64,7 +66,7 @@ class PackedWeights:
     @property
     def dtype(self) -> np.dtype[Any]:
         """int8 or uint8."""
-        return np.dtype(str(self._packed.info["dtype"]))
+        return np.dtype(str(self._info["dtype"]))
 
     @property
     def isa(self) -> str:
@@ -74,12 +76,12 @@ class PackedWeights:
     @property
     def layout(self) -> str:
         """The order of the packed bytes, for example "k4n16"; tiers share layouts."""
-        return str(self._packed.info["layout"])
+        return str(self._info["layout"])
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed weights, header and sums included."""
-        return int(self._packed.info["size"])
+        return int(self._info["size"])
 
     @property
     def weight_scale(self) -> np.float32 | NDArray[np.float32] | None:

@@ -9,11 +9,10 @@ import, and removes itself.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import os
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -62,23 +61,25 @@ def _controller(threadpoolctl: ModuleType) -> type:
     return QKernelsController
 
 
-class _Waiter(importlib.abc.MetaPathFinder):
-    """Notices the first import of threadpoolctl."""
+class _Waiter:
+    """A meta path finder that notices the first import of threadpoolctl."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         if fullname != "threadpoolctl":
             return None
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _RegisteringLoader(spec.loader)
-        return spec
+        for finder in sys.meta_path:
+            if not isinstance(finder, _Waiter) and hasattr(finder, "find_spec"):
+                spec = finder.find_spec(fullname, path, target)
+                if spec is not None:
+                    if spec.loader is not None:
+                        spec.loader = _RegisteringLoader(spec.loader)
+                    return spec
+        return None
 
 
-class _RegisteringLoader(importlib.abc.Loader):
+class _RegisteringLoader:
     """Loads through another loader, then registers."""
 
     def __init__(self, loader: Any) -> None:
@@ -87,11 +88,13 @@ class _RegisteringLoader(importlib.abc.Loader):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        # Not in find_spec: looking for a module is not yet importing it.
+        sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Waiter)]
         self._loader.exec_module(module)
         register(module)
 

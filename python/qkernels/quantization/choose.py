@@ -63,7 +63,7 @@ def choose_qparams(
     source = real_operand(x, "x", "choose_qparams")
     data = source.data
     if axis is not None:
-        axis = checks.flag_axis(axis, data.ndim)
+        axis = checks.normal_axis(axis, data.ndim)
     if data.size == 0:
         raise QKernelsValueError(f"x is empty, of shape {data.shape}: there is no range to choose")
     Histogram(bins)  # checks the argument

@@ -255,7 +255,7 @@ def _channel_axis(
 ) -> int | None:
     """The axis that 1-D parameters run along, or None when all are scalars."""
     if axis is not None:
-        axis = checks.flag_axis(axis, len(shape))
+        axis = checks.normal_axis(axis, len(shape))
     vectors = {name: value for name, value in parameters.items() if value.ndim}
     if not vectors:
         return None
@@ -263,7 +263,7 @@ def _channel_axis(
         name, value = next(iter(vectors.items()))
         raise QKernelsValueError(f"{name} of shape {value.shape} needs axis")
     for name, value in vectors.items():
-        checks.per_channel(value, shape[axis], name, f"x.shape[{axis}]")
+        checks.per_channel(value, shape[axis], name, f"the indices along axis {axis}")
     return axis
 
 
