@@ -102,7 +102,7 @@ def test_what_the_loader_returns_is_the_caller_s() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["asymmetric", "symmetric"])
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 def test_int8_keeps_the_accuracy(
     network: nn.Graph, float_accuracy: float, method: str, scheme: str
 ) -> None:

@@ -165,10 +165,20 @@ def target(out: Any, shape: tuple[int, ...], dtype: str, name: str = "out") -> A
         raise QKernelsValueError(f"{name} must have shape {shape}, not {array.shape}")
     if not array.flags.writeable:
         raise QKernelsValueError(f"{name} is read-only")
-    repeated = (step == 0 and n > 1 for step, n in zip(array.strides, shape, strict=True))
-    if array.size and any(repeated):
-        raise QKernelsValueError(f"{name} has elements that share memory (a stride of 0)")
+    if array.size and not _disjoint(array):
+        raise QKernelsValueError(f"{name} has elements that share memory: strides {array.strides}")
     return array
+
+
+def _disjoint(array: Array) -> bool:
+    """Do the elements lie apart? Right for every view that slicing and transposing can make."""
+    extent = array.itemsize
+    steps = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    for step, count in steps:
+        if step < extent:
+            return False
+        extent = step * (count - 1) + extent
+    return True
 
 
 def overlaps(array: Array, others: Iterable[Array]) -> bool:

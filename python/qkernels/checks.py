@@ -72,7 +72,7 @@ def integer(value: Any, name: str, low: int, high: int = INT32_MAX) -> int:
     except TypeError:
         raise QKernelsTypeError(f"{name} must be an integer, not {shown(value)}") from None
     if not low <= number <= high:
-        bounds = f"at least {low}" if high == INT32_MAX else f"in [{low}, {high}]"
+        bounds = f"at least {low}" if number < low and high == INT32_MAX else f"in [{low}, {high}]"
         raise QKernelsValueError(f"{name} must be {bounds}, not {number}")
     return number
 
@@ -190,6 +190,8 @@ def int32_bias(value: Any, name: str = "bias") -> NDArray[np.int32]:
 def bounds(value: Any, name: str = "activation") -> tuple[float, float]:
     """A pair (lo, hi) of real numbers, lo <= hi; infinities leave a side open."""
     try:
+        if isinstance(value, bytes | bytearray | memoryview):
+            raise TypeError
         low, high = (float(np.float32(end)) for end in value)
     except (TypeError, ValueError):
         raise QKernelsTypeError(
@@ -197,4 +199,6 @@ def bounds(value: Any, name: str = "activation") -> tuple[float, float]:
         ) from None
     if math.isnan(low) or math.isnan(high) or low > high:
         raise QKernelsValueError(f"{name}=(lo, hi) needs lo <= hi, not ({low}, {high})")
+    if low == math.inf or high == -math.inf:
+        raise QKernelsValueError(f"{name}=({low}, {high}) leaves no finite value")
     return low, high

@@ -376,6 +376,9 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
     info, geometry = weights._info, weights._geometry
     kernel = (info["kh"], info["kw"])
     channels_in, channels_out = info["c"] * info["groups"], info["n"]
+    packed, w_shape = weights._packed, weights.shape
+    given = forms.Weights(weights._scale, weights._zero_point, weights._bias)
+    del weights  # the callable is kept by the weights: no cycle
     known: dict[Any, tuple[_core.Conv2d, forms.Form]] = {}
 
     def op_for(dtype: str, pads: Pads) -> tuple[_core.Conv2d, forms.Form]:
@@ -383,7 +386,7 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
             if info["kind"] == "depthwise":  # removed when the weights were packed
                 arguments.pop("w_zero_point", None)
             return _core.Conv2d(
-                weights._packed,
+                packed,
                 stride=geometry.stride,
                 dilation=geometry.dilation,
                 padding=pads,
@@ -391,7 +394,7 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
             )
 
         def prepared() -> tuple[_core.Conv2d, forms.Form]:
-            return prepare(make, "conv2d_int8", wanted, dtype, weights)
+            return prepare(make, "conv2d_int8", wanted, dtype, given)
 
         return remember(known, (dtype, pads), prepared)
 
@@ -402,7 +405,7 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
         if channels != channels_in:
             raise QKernelsValueError(
                 f"x of shape {source.data.shape} ({layout}) has {channels} channels, but weight of "
-                f"shape {weights.shape} with groups={weights.groups} expects {channels_in}"
+                f"shape {w_shape} with groups={geometry.groups} expects {channels_in}"
             )
         pads = geometry.pads(kernel, (height, width))
         op, form = op_for(source.dtype, pads)

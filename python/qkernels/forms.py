@@ -16,7 +16,7 @@ is settled once, in a `Request`; the rest when a dtype comes for the first time.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,15 +29,12 @@ CURVES = ("gelu", "silu", "tanh", "sigmoid", "hardswish")
 CLIPS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 
 
-class Weights(Protocol):
-    """What packed weights bring along."""
+class Weights(NamedTuple):
+    """What packed weights bring along; without them, so that a cached call makes no cycle."""
 
-    @property
-    def weight_scale(self) -> Any: ...
-    @property
-    def weight_zero_point(self) -> Any: ...
-    @property
-    def bias(self) -> Array | None: ...
+    scale: Any  # float32 scalar or (N,), or None
+    zero_point: Any  # int32 scalar or (N,)
+    bias: Array | None  # float32 or int32 (N,)
 
 
 class Request(NamedTuple):
@@ -146,7 +143,7 @@ def _dynamic(wanted: Request, x_dtype: str, weights: Weights) -> Form:
         raise QKernelsValueError(
             f"out_dtype='int32' needs x_scale for a {x_dtype} x, which is quantized on the fly"
         )
-    if weights.weight_scale is None:
+    if weights.scale is None:
         raise QKernelsValueError(
             f"weight_scale is needed for integer weights and a {x_dtype} x: the output is float32"
         )
@@ -168,7 +165,7 @@ def _static_checks(wanted: Request, out_dtype: str, weights: Weights) -> None:
             raise QKernelsValueError("a float bias needs x_scale: give x_scale or an int32 bias")
     if out_dtype == "int32" and wanted.activation != "identity":
         raise QKernelsValueError("activation does not go with int32 output: give x_scale")
-    if weights.weight_scale is None and (out_dtype != "int32" or float_bias):
+    if weights.scale is None and (out_dtype != "int32" or float_bias):
         why = f"{out_dtype} output" if out_dtype != "int32" else "a float bias"
         raise QKernelsValueError(f"weight_scale is needed for integer weights and {why}")
 
@@ -179,8 +176,8 @@ def _common(wanted: Request, x_dtype: str, out_dtype: str, weights: Weights) -> 
     bias = weights.bias
     # Plain sums have no use for scales.
     if out_dtype != "int32" or (bias is not None and bias.dtype == np.float32):
-        arguments["w_scale"] = at_least_one(weights.weight_scale, np.float32(1))
-    zero_point = np.asarray(weights.weight_zero_point, np.int32)
+        arguments["w_scale"] = at_least_one(weights.scale, np.float32(1))
+    zero_point = np.asarray(weights.zero_point, np.int32)
     if zero_point.any():
         arguments["w_zero_point"] = np.atleast_1d(zero_point)
     if bias is not None:

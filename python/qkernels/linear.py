@@ -18,9 +18,6 @@ from qkernels.quantization.functional import quantize_operand
 
 Call = Callable[..., Any]
 
-# NumPy's flags C_CONTIGUOUS | ALIGNED, and WRITEABLE with them.
-_READY = 0x101
-_READY_OUT = 0x501
 _PLAIN = (int, float, str, type(None), tuple, np.generic)
 
 
@@ -315,7 +312,7 @@ def refuse_beside_packed(**arguments: Any) -> None:
 
 
 def prepare(
-    make: Callable[..., Any], where: str, wanted: forms.Request, dtype: str, weights: Any
+    make: Callable[..., Any], where: str, wanted: forms.Request, dtype: str, weights: forms.Weights
 ) -> tuple[Any, forms.Form]:
     """The prepared op of the core for an x of `dtype`, and its form."""
     form = forms.resolve(wanted, dtype, weights)
@@ -326,54 +323,46 @@ def prepare(
 
 
 def _bound(weights: PackedLinear, wanted: forms.Request) -> Call:
-    """The callable of `bind`. What it learns about a dtype of x is kept: two dictionaries, one by
-    name for all dtypes, one by NumPy dtype for those whose arrays go to the core as they are."""
+    """The callable of `bind`. What it learns about a dtype of x is kept: the prepared op, and its
+    `call`, which takes plain arrays whole in the core and gives None for any other x or out."""
     columns, depth = weights.shape
+    packed, given = (
+        weights._packed,
+        forms.Weights(weights._scale, weights._zero_point, weights._bias),
+    )
+    del weights  # the callable is kept by the weights: no cycle
     known: dict[str, tuple[_core.Linear, forms.Form]] = {}
-    direct: dict[Any, tuple[Callable[[Array, Array], None], Any]] = {}
-    empty, ndarray, core_error = np.empty, np.ndarray, _core.CoreError
-    may_share_memory = np.may_share_memory
+    direct: list[Callable[[Any, Any], Array | None]] = []
+    empty, core_error = np.empty, _core.CoreError
 
     def linear(x: Any, out: Any = None) -> Any:
-        if type(x) is not ndarray:
-            return general(x, out)
-        entry = direct.get(x.dtype)
-        if entry is None or x.ndim != 2 or x.shape[1] != depth or x.flags.num & _READY != _READY:
-            return general(x, out)
-        if out is None:
-            out = empty((x.shape[0], columns), entry[1])
-        elif (
-            type(out) is not ndarray
-            or out.dtype != entry[1]
-            or out.shape != (x.shape[0], columns)
-            or out.flags.num & _READY_OUT != _READY_OUT
-            or may_share_memory(x, out)
-        ):
-            return general(x, out)
-        try:
-            entry[0](x, out)
-        except core_error as error:
-            raise from_core(error, "linear_int8") from None
-        return out
+        for call in direct:
+            try:
+                result = call(x, out)
+            except core_error as error:
+                raise from_core(error, "linear_int8") from None
+            if result is not None:
+                return result
+        return general(x, out)
 
     def general(x: Any, out: Any) -> Any:
         source = arrays.operand(x, "x")
         if source.dtype not in known:
             known[source.dtype] = prepare(
-                lambda **arguments: _core.Linear(weights._packed, **arguments),
+                lambda **arguments: _core.Linear(packed, **arguments),
                 "linear_int8",
                 wanted,
                 source.dtype,
-                weights,
+                given,
             )
             op, form = known[source.dtype]
-            if form.quantize is None and source.dtype in ("int8", "uint8", "float32"):
-                direct[np.dtype(source.dtype)] = (op.run, np.dtype(form.out_dtype))
+            if form.quantize is None:
+                direct.append(op.call)
         op, form = known[source.dtype]
         data = source.data
         if data.ndim == 0 or data.shape[-1] != depth:
             raise QKernelsValueError(
-                f"x must have shape (..., {depth}) for a weight of shape {weights.shape}, "
+                f"x must have shape (..., {depth}) for a weight of shape ({columns}, {depth}), "
                 f"not {data.shape}"
             )
         if form.quantize is not None:

@@ -73,8 +73,8 @@ class _Waiter:
             if not isinstance(finder, _Waiter) and hasattr(finder, "find_spec"):
                 spec = finder.find_spec(fullname, path, target)
                 if spec is not None:
-                    if spec.loader is not None:
-                        spec.loader = _RegisteringLoader(spec.loader)
+                    loader: Any = _RegisteringLoader(spec.loader)
+                    spec.loader = loader if spec.loader is not None else None
                     return spec
         return None
 

@@ -124,12 +124,16 @@ def entropy_range(counts: NDArray[Any], zero: int, width: float, spec: Spec) -> 
     counts (B,): bins of `width`; the edge before bin `zero` lies at 0. For each threshold t the
     bins within [-t, t] are the reference P, the tails added to its end bins; Q is P without tails,
     merged into as many levels as the dtype has and spread again over the bins that are not empty.
-    The threshold with the least KL(P || Q) wins.
+    The threshold with the least KL(P || Q) wins. A spike of exact zeros (after a ReLU) would drown
+    all other bins, though every scale represents it: bin `zero` counts no more than its neighbour,
+    as in NVIDIA's pytorch-quantization.
 
     No loop over bins: the sums over each level are differences of running sums, so that
     KL = sum P log P - sum P log Q takes one table of thresholds x levels.
     """
     counts = counts.astype(np.float64)
+    if zero + 1 < counts.size and counts[zero + 1] > 0:
+        counts[zero] = min(counts[zero], counts[zero + 1])
     below, above = zero, counts.size - zero
     levels = spec.high + 1 if spec.symmetric else spec.high - spec.low + 1
     reach = max(below, above)
