@@ -32,7 +32,7 @@ BandSplit split_bands(const ConvCall& call, size_t row_bytes, int64_t panel_step
     const int64_t wanted = ceil_div<int64_t>(2 * threads, call.batch);  // bands an image
     split.rows = std::min(split.rows, std::max<int64_t>(1, ceil_div(call.oh, wanted)));
     // Bands of a few rows read their neighbours' rows again: cut panels instead.
-    const int64_t kh = call.packed->header->kh;
+    const int64_t kh = call.packed->header.kh;
     split.rows = std::max(split.rows, std::min(call.oh, kh));
   }
   split.bands = ceil_div(call.oh, split.rows);
@@ -56,7 +56,7 @@ int64_t out_extent(int64_t in, int64_t before, int64_t after, int64_t kernel, in
 // A 1x1 convolution without stride or padding whose pixels lie at one distance is a GEMM.
 bool is_gemm(const ConvCall& call) {
   const qk_conv_geometry& g = call.geometry;
-  const PackedHeader& header = *call.packed->header;
+  const PackedHeader& header = call.packed->header;
   const bool plain = header.kind == QK_CONV && header.kh == 1 && header.kw == 1 &&
                      header.groups == 1 && g.stride_h == 1 && g.stride_w == 1 && call.oh == call.h &&
                      call.ow == call.w;
@@ -160,7 +160,7 @@ qk_status check_geometry(const qk_conv_geometry& g) {
 qk_status qk_conv2d_prepare(const qk_packed* packed, const qk_conv_geometry* geometry,
                             const qk_output* output, qk_conv2d** op) {
   return qk::guarded([&] {
-    if (packed->header->kind == QK_MATRIX) {
+    if (packed->header.kind == QK_MATRIX) {
       return qk::fail(QK_INVALID_ARGUMENT, "conv2d needs weights packed for a convolution");
     }
     QK_RETURN_IF_ERROR(qk::check_geometry(*geometry));
@@ -176,7 +176,7 @@ qk_status qk_conv2d_prepare(const qk_packed* packed, const qk_conv_geometry* geo
 qk_status qk_conv2d_run(const qk_conv2d* op, int64_t batch, int64_t h, int64_t w, const void* x,
                         const ptrdiff_t x_strides[3], void* out, const ptrdiff_t out_strides[3]) {
   return qk::guarded([&] {
-    const qk::PackedHeader& header = *op->packed->header;
+    const qk::PackedHeader& header = op->packed->header;
     const qk_conv_geometry& g = op->geometry;
     if (batch < 0 || h < 0 || w < 0) {
       return qk::fail(QK_INVALID_ARGUMENT, "the extents of x must not be negative");

@@ -32,7 +32,7 @@ struct ConvCall {
   uint8_t fill() const { return static_cast<uint8_t>(output->spec().x_zero_point); }
   double macs() const {
     return static_cast<double>(batch) * static_cast<double>(oh) * static_cast<double>(ow) *
-           static_cast<double>(packed->header->n) * static_cast<double>(packed->header->k);
+           static_cast<double>(packed->header.n) * static_cast<double>(packed->header.k);
   }
 };
 

@@ -25,7 +25,7 @@ namespace {
 class DenseConv {
  public:
   DenseConv(const ConvCall& call, const GemmPlan& plan) : call_(call), plan_(plan) {
-    const PackedHeader& header = *call.packed->header;
+    const PackedHeader& header = call.packed->header;
     const qk_conv_geometry& g = call.geometry;
     const uint32_t kr = plan.kernel().kr;
     columns_ = call.w + g.pad_left + g.pad_right;
@@ -79,11 +79,11 @@ class DenseConv {
     const int64_t first_panel = steps * range / split_.panel_ranges * step;
     const int64_t last_panel = std::min(call_.packed->sizes.panels,
                                         steps * (range + 1) / split_.panel_ranges * step);
-    const Band band = band_of(call_.geometry, call_.packed->header->kh, call_.w, call_.c, 1, first,
+    const Band band = band_of(call_.geometry, call_.packed->header.kh, call_.w, call_.c, 1, first,
                               rows, call_.fill());
     const uint8_t* const data = direct_ ? converted_band(band, b) : byte_band(band, b);
     const TierSession session(*plan_.entry);
-    for (int64_t group = 0; group < call_.packed->header->groups; ++group) {
+    for (int64_t group = 0; group < call_.packed->header.groups; ++group) {
       if (direct_) {
         run_direct(data, b, first, rows, group, first_panel, last_panel);
       } else {
@@ -146,7 +146,7 @@ class DenseConv {
 
   void run_direct(const uint8_t* band, int64_t b, int64_t first, int64_t rows, int64_t group,
                   int64_t first_panel, int64_t last_panel) const {
-    const PackedHeader& header = *call_.packed->header;
+    const PackedHeader& header = call_.packed->header;
     const auto element = static_cast<int64_t>(plan_.element());
     LhsBlock lhs{};
     lhs.stride = call_.geometry.stride_w * call_.c * element;
@@ -169,7 +169,7 @@ class DenseConv {
   void run_gathered(const uint8_t* band, int64_t b, int64_t first, int64_t rows, int64_t group,
                     int64_t first_panel, int64_t last_panel) const {
     static constexpr ptrdiff_t kOneTap = 0;
-    const PackedHeader& header = *call_.packed->header;
+    const PackedHeader& header = call_.packed->header;
     const GemmKernel& kernel = plan_.kernel();
     const ptrdiff_t row_bytes = lhs_row_bytes(plan_, header.k);
     const int64_t k_pad = round_up<int64_t>(header.k, kernel.kr);
@@ -213,7 +213,7 @@ class DenseConv {
 
   // The patch of one output pixel of the band, in the order of the weights.
   void gather(const uint8_t* band, int64_t pixel, int64_t group, uint8_t* dst) const {
-    const PackedHeader& header = *call_.packed->header;
+    const PackedHeader& header = call_.packed->header;
     const qk_conv_geometry& g = call_.geometry;
     const uint8_t* src = band + pixel / call_.ow * g.stride_h * row_stride_ +
                          pixel % call_.ow * g.stride_w * call_.c + group * header.c;

@@ -20,7 +20,7 @@ class DepthwiseConv {
  public:
   DepthwiseConv(const ConvCall& call, const ResolvedTier& tier, const DepthwiseKernel& kernel)
       : call_(call), tier_(tier), kernel_(kernel) {
-    const PackedHeader& header = *call.packed->header;
+    const PackedHeader& header = call.packed->header;
     const qk_conv_geometry& g = call.geometry;
     c_pad_ = round_up<int64_t>(header.n, kPanel);
     row_stride_ = (call.w + g.pad_left + g.pad_right) * c_pad_;
@@ -49,7 +49,7 @@ class DepthwiseConv {
 
  private:
   void run_band(int64_t b, int64_t first) const {
-    const PackedHeader& header = *call_.packed->header;
+    const PackedHeader& header = call_.packed->header;
     const int64_t rows = std::min(split_.rows, call_.oh - first);
     const Band band = band_of(call_.geometry, header.kh, call_.w, c_pad_,
                               header.n / header.groups, first, rows, call_.fill());
@@ -85,7 +85,7 @@ class DepthwiseConv {
       finish.out_stride = call_.out_strides[2];
       finish.row_scale = row_scale;
       finish.n =
-          static_cast<uint32_t>(std::min<int64_t>(kPanel, call_.packed->header->n - column));
+          static_cast<uint32_t>(std::min<int64_t>(kPanel, call_.packed->header.n - column));
       uint8_t* const out = call_.out_row(b, y) + static_cast<size_t>(column) * out_element;
       for (int64_t pixel = 0; pixel < call_.ow; pixel += kernel_.mr) {
         args.m = static_cast<uint32_t>(std::min<int64_t>(kernel_.mr, call_.ow - pixel));

@@ -25,11 +25,11 @@ class LinearCall {
   LinearCall(const qk_packed& packed, const Output& output, const GemmPlan& plan,
              const LinearArgs& args)
       : packed_(packed), output_(output), plan_(plan), args_(args) {
-    const int64_t k = packed.header->k;
+    const int64_t k = packed.header.k;
     row_bytes_ = lhs_row_bytes(plan, k);
     k_pad_ = static_cast<uint32_t>(round_up<int64_t>(k, plan.kernel().kr));
     const double macs =
-        static_cast<double>(args.m) * static_cast<double>(packed.header->n) * static_cast<double>(k);
+        static_cast<double>(args.m) * static_cast<double>(packed.header.n) * static_cast<double>(k);
     split_ = split_rows(plan, args.m, packed.sizes.panels, static_cast<size_t>(row_bytes_), macs);
   }
 
@@ -66,7 +66,7 @@ class LinearCall {
 
   void run_block(int64_t row, int64_t rows, int64_t first_panel, int64_t last_panel) {
     static constexpr ptrdiff_t kOneTap = 0;
-    const int64_t k = packed_.header->k;
+    const int64_t k = packed_.header.k;
     LhsBlock lhs{};
     lhs.taps = &kOneTap;
     lhs.n_taps = 1;
@@ -153,7 +153,7 @@ class LinearCall {
 }  // namespace
 
 qk_status run_linear(const qk_packed& packed, const Output& output, const LinearArgs& args) {
-  if (args.m == 0 || packed.header->n == 0) return QK_OK;
+  if (args.m == 0 || packed.header.n == 0) return QK_OK;
   for (int64_t m = 0; args.zero_points != nullptr && m < args.m; ++m) {
     const qk_dtype dtype = output.spec().x_dtype;
     if (args.zero_points[m] < lowest(dtype) || args.zero_points[m] > highest(dtype)) {
@@ -171,7 +171,7 @@ qk_status run_linear(const qk_packed& packed, const Output& output, const Linear
 
 qk_status qk_linear_prepare(const qk_packed* packed, const qk_output* output, qk_linear** op) {
   return qk::guarded([&] {
-    if (packed->header->kind != QK_MATRIX) {
+    if (packed->header.kind != QK_MATRIX) {
       return qk::fail(QK_INVALID_ARGUMENT, "linear needs weights packed as a matrix");
     }
     auto prepared = std::make_unique<qk_linear>();

@@ -76,7 +76,7 @@ void quantize_multiplier(double multiplier, int32_t* mantissa, int32_t* shift) {
 
 qk_status Output::check(const qk_packed& packed) const {
   const qk_output& s = spec_;
-  const int64_t n = packed.header->n;
+  const int64_t n = packed.header.n;
   const bool integer_out = s.out_dtype == QK_INT8 || s.out_dtype == QK_UINT8;
   if (s.x_dtype == QK_INT32) return fail(QK_INVALID_ARGUMENT, "x must be 8-bit or floating point");
   if (is_real(s.out_dtype) && s.out_dtype != QK_FLOAT32) {
@@ -113,7 +113,7 @@ qk_status Output::check(const qk_packed& packed) const {
     return fail(QK_INVALID_ARGUMENT,
                 "weight_scale and weight_zero_point must have 1 or %" PRId64 " values", n);
   }
-  const auto w_dtype = static_cast<qk_dtype>(packed.header->dtype);
+  const auto w_dtype = static_cast<qk_dtype>(packed.header.dtype);
   for (size_t i = 0; i < s.n_w_zero_point; ++i) {
     if (s.w_zero_point[i] < lowest(w_dtype) || s.w_zero_point[i] > highest(w_dtype)) {
       return fail(QK_INVALID_ARGUMENT, "weight_zero_point must lie in [%d, %d], got %d",
@@ -181,7 +181,7 @@ qk_status Output::prepare_scales(const qk_packed& packed) {
   } else {
     scale_.assign(size, 0);
   }
-  for (int64_t n = 0; n < packed.header->n; ++n) {
+  for (int64_t n = 0; n < packed.header.n; ++n) {
     const float w_scale = per_column(s.w_scale, s.n_w_scale, n, 1.0f);
     const auto at = static_cast<size_t>(packed.column(n));
     if (kind_ == Epilogue::kFloat) {
@@ -216,20 +216,20 @@ qk_status Output::prepare_bias(const qk_packed& packed) {
   const auto size = static_cast<size_t>(packed.sizes.columns_pad);
   if (s.bias_i != nullptr) {
     bias_.assign(size, 0);
-    for (int64_t n = 0; n < packed.header->n; ++n) {
+    for (int64_t n = 0; n < packed.header.n; ++n) {
       bias_[static_cast<size_t>(packed.column(n))] = s.bias_i[n];
     }
   }
   if (s.bias_f == nullptr) return QK_OK;
   if (kind_ == Epilogue::kFloat) {
     bias_f_.assign(size, 0);
-    for (int64_t n = 0; n < packed.header->n; ++n) {
+    for (int64_t n = 0; n < packed.header.n; ++n) {
       bias_f_[static_cast<size_t>(packed.column(n))] = s.bias_f[n];
     }
     return QK_OK;
   }
   bias_.assign(size, 0);
-  for (int64_t n = 0; n < packed.header->n; ++n) {
+  for (int64_t n = 0; n < packed.header.n; ++n) {
     const float scale = s.x_scale * per_column(s.w_scale, s.n_w_scale, n, 1.0f);
     if (!positive(scale)) {
       return fail(QK_INVALID_ARGUMENT,
@@ -247,12 +247,12 @@ qk_status Output::prepare_bias(const qk_packed& packed) {
 void Output::prepare_offsets(const qk_packed& packed) {
   const auto size = static_cast<size_t>(packed.sizes.columns_pad);
   const bool stored_without_zero_point = packed.is_depthwise();
-  const int32_t w_moved = packed.header->dtype == QK_UINT8 ? 128 : 0;
+  const int32_t w_moved = packed.header.dtype == QK_UINT8 ? 128 : 0;
   const auto x_zero = static_cast<uint32_t>(spec_.x_zero_point);
   const auto flip = static_cast<uint32_t>(flip_offset(x_signed()));
   std::vector<int32_t> w_zero(size, 0);
   bool asymmetric = false;
-  for (int64_t n = 0; n < packed.header->n && !stored_without_zero_point; ++n) {
+  for (int64_t n = 0; n < packed.header.n && !stored_without_zero_point; ++n) {
     const int32_t zero = per_column(spec_.w_zero_point, spec_.n_w_zero_point, n, 0) - w_moved;
     w_zero[static_cast<size_t>(packed.column(n))] = zero;
     asymmetric = asymmetric || zero != 0;
@@ -294,11 +294,11 @@ void Output::prepare_bounds() {
 qk_status Output::prepare(const qk_packed& packed, const qk_output& output) {
   spec_ = output;
   QK_RETURN_IF_ERROR(check(packed));
-  const auto w_dtype = static_cast<qk_dtype>(packed.header->dtype);
-  depth_ = packed.header->k;
+  const auto w_dtype = static_cast<qk_dtype>(packed.header.dtype);
+  depth_ = packed.header.k;
   w_reach_ = reach(w_dtype, 0);
   if (packed.is_depthwise()) {
-    for (int64_t n = 0; n < packed.header->n; ++n) {
+    for (int64_t n = 0; n < packed.header.n; ++n) {
       w_reach_ = std::max(w_reach_, reach(w_dtype, packed.zero_points()[n]));
     }
   } else {

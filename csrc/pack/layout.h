@@ -62,11 +62,13 @@ struct PackedSizes {
 }  // namespace qk
 
 struct qk_packed {
-  const qk::PackedHeader* header;
+  // A copy, checked once: shared bytes may change under us, what bounds every access may not.
+  qk::PackedHeader header;
   qk::PackedSizes sizes;
-  qk::Buffer owned;  // empty when the caller owns the bytes
+  qk::Buffer owned;           // empty when the caller owns the bytes
+  const uint8_t* data;        // header, panels, sums
 
-  const uint8_t* bytes() const { return reinterpret_cast<const uint8_t*>(header); }
+  const uint8_t* bytes() const { return data; }
   const uint8_t* panels() const { return bytes() + sizeof(qk::PackedHeader); }
   const int32_t* sums() const {
     return reinterpret_cast<const int32_t*>(bytes() + sizes.sums_offset);
@@ -74,8 +76,8 @@ struct qk_packed {
   const int32_t* zero_points() const {
     return reinterpret_cast<const int32_t*>(bytes() + sizes.zero_offset);
   }
-  qk::LayoutId layout() const { return static_cast<qk::LayoutId>(header->layout); }
-  bool is_depthwise() const { return header->kind == QK_DEPTHWISE; }
+  qk::LayoutId layout() const { return static_cast<qk::LayoutId>(header.layout); }
+  bool is_depthwise() const { return header.kind == QK_DEPTHWISE; }
   // Index of output column n in the padded per-column arrays.
   int64_t column(int64_t n) const {
     return n / sizes.n_group * sizes.panels * qk::kPanel + n % sizes.n_group;

@@ -135,9 +135,9 @@ qk_status new_packed(PackedHeader header, std::unique_ptr<qk_packed>* out) {
     return fail(QK_INVALID_ARGUMENT, "weights of n = %" PRId64 ", k = %" PRId64 " cannot be packed",
                 header.n, header.k);
   }
+  packed->header = header;
   packed->owned = Buffer(packed->sizes.total);
-  std::memcpy(packed->owned.data(), &header, sizeof(header));
-  packed->header = reinterpret_cast<const PackedHeader*>(packed->owned.data());
+  packed->data = packed->owned.data();
   *out = std::move(packed);
   return QK_OK;
 }
@@ -148,15 +148,16 @@ void seal(qk_packed* packed) {
   const size_t used = packed->is_depthwise() ? packed->sizes.total
                                              : packed->sizes.total - kPackedSlack;
   std::memset(bytes + used, 0, packed->sizes.total - used);
-  auto* header = reinterpret_cast<PackedHeader*>(bytes);
-  header->body_checksum =
+  PackedHeader& header = packed->header;
+  header.body_checksum =
       checksum(bytes + sizeof(PackedHeader), packed->sizes.total - sizeof(PackedHeader));
-  header->header_checksum = header_checksum(*header);
+  header.header_checksum = header_checksum(header);
+  std::memcpy(bytes, &header, sizeof(header));
 }
 
 void pack_panels(const Source& src, qk_packed* packed, const int32_t* zero_point,
                  size_t n_zero_point) {
-  const PackedHeader& h = *packed->header;
+  const PackedHeader& h = packed->header;
   const PackedSizes& sizes = packed->sizes;
   uint8_t* const bytes = packed->owned.data();
   uint8_t* const panels = bytes + sizeof(PackedHeader);
@@ -293,12 +294,13 @@ qk_status qk_packed_from_bytes(const void* bytes, size_t size, qk_packed** out) 
     if (header.body_checksum != qk::checksum(body, size - sizeof(header))) {
       return fail(QK_DAMAGED, "packed weights are damaged: the checksum is wrong");
     }
+    packed->header = header;
     if (reinterpret_cast<uintptr_t>(bytes) % qk::kAlignment == 0) {
-      packed->header = static_cast<const qk::PackedHeader*>(bytes);
+      packed->data = static_cast<const uint8_t*>(bytes);
     } else {
       packed->owned = qk::Buffer(size);
       std::memcpy(packed->owned.data(), bytes, size);
-      packed->header = reinterpret_cast<const qk::PackedHeader*>(packed->owned.data());
+      packed->data = packed->owned.data();
     }
     *out = packed.release();
     return QK_OK;
@@ -308,7 +310,7 @@ qk_status qk_packed_from_bytes(const void* bytes, size_t size, qk_packed** out) 
 void qk_packed_free(qk_packed* packed) { delete packed; }
 
 qk_status qk_packed_describe(const qk_packed* packed, qk_packed_info* info) {
-  const qk::PackedHeader& h = *packed->header;
+  const qk::PackedHeader& h = packed->header;
   info->kind = static_cast<qk_packed_kind>(h.kind);
   info->dtype = static_cast<qk_dtype>(h.dtype);
   info->layout = packed->is_depthwise() ? "t2c16s16" : "k4n16";
@@ -331,7 +333,7 @@ int qk_packed_native(const qk_packed* packed) {
 }
 
 qk_status qk_unpack(const qk_packed* packed, void* w) {
-  const qk::PackedHeader& h = *packed->header;
+  const qk::PackedHeader& h = packed->header;
   const qk::PackedSizes& sizes = packed->sizes;
   auto* out = static_cast<uint8_t*>(w);
   const uint8_t flip = h.dtype == QK_UINT8 ? 0x80 : 0;

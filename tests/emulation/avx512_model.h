@@ -344,8 +344,8 @@ QK_MODEL(__m512) _mm512_cvtph_ps(__m256i v) {
   return _mm512_insertf32x8(low, _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1)), 1);
 }
 
-// Permutations. The type of the constant would make the compiler's function of the same name equally
-// good, hence a macro.
+// Permutations. A constant of the compiler's own type would find the compiler's function as well,
+// hence a macro.
 #define _mm512_shuffle_epi32(v, order) qk::avx512_model::shuffle_words(v, order)
 QK_MODEL(__m512i) _mm512_permutexvar_epi16(__m512i index, __m512i v) {
   return avx512_model::permute<uint16_t>(v, index, v);

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tile operations against their definition, over every shape of tile that a row unit allows, and
+// Tile operations against their definition for 60 shapes of tiles, and
 // (for the model) the end of the process on each illegal use. Compiled for a CPU with AMX, the same
 // checks test the instructions.
 #include <immintrin.h>
 
 #include <cstdint>
 #include <cstdio>
-
 #include <cstring>
 #include <initializer_list>
 
 #include "check.h"
 
-#if defined(QKERNELS_EMULATED)
-#include <sys/wait.h>
-#include <csignal>
+#if !defined(QKERNELS_EMULATED)
+#include <sys/syscall.h>
 #include <unistd.h>
+#else
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #endif
 
 namespace qk::emulation_test {
@@ -49,9 +52,12 @@ void check_products(Shape s, Random& random) {
   constexpr int kStride = 80;  // bytes; not the width of a tile
   alignas(64) static uint8_t a[16][kStride], b[16][kStride];
   static int32_t c[16][kStride / 4], out[4][16][kStride / 4];
-  for (auto& row : a) for (uint8_t& v : row) v = static_cast<uint8_t>(random.extreme_byte());
-  for (auto& row : b) for (uint8_t& v : row) v = static_cast<uint8_t>(random.extreme_byte());
-  for (auto& row : c) for (int32_t& v : row) v = static_cast<int32_t>(random.next());
+  for (auto& row : a)
+    for (uint8_t& v : row) v = static_cast<uint8_t>(random.extreme_byte());
+  for (auto& row : b)
+    for (uint8_t& v : row) v = static_cast<uint8_t>(random.extreme_byte());
+  for (auto& row : c)
+    for (int32_t& v : row) v = static_cast<int32_t>(random.next());
   memset(out, 0x55, sizeof(out));
 
   Config config;
@@ -103,7 +109,6 @@ void test_products() {
   }
 }
 
-// Loading shows in the sums: rows and bytes outside the configured tile must count as zeros.
 void test_config_is_stored_and_released() {
   Config config, stored;
   config.tile(0, 3, 20).tile(7, 16, 64);
@@ -198,6 +203,11 @@ void test_illegal_use_aborts() {
 }  // namespace
 
 void test_amx() {
+#if !defined(QKERNELS_EMULATED)
+  // Linux grants tile data on request: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  check(syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0, "no permission for AMX");
+#endif
   test_products();
   test_config_is_stored_and_released();
 #if defined(QKERNELS_EMULATED)

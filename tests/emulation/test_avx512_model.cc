@@ -53,7 +53,10 @@ Operands operands(Random& random) {
     }
   }
   for (uint32_t& v : counts) v = random.next() % 40;
-  for (uint64_t& v : wide_counts) v = random.next() % 80;
+  for (uint64_t& v : wide_counts) {
+    v = random.next() % 80;
+    if (v == 64) v = 63;  // Bochs 2.7 to 3.0 shift by 64 as by 0 (vpsravq)
+  }
   for (uint32_t& v : index) v = random.next();
   for (int row = 0; row < 2; ++row) {
     for (float& v : f[row]) {
@@ -116,26 +119,24 @@ struct Intrinsic {
   {#name, []([[maybe_unused]] const Operands& o, Checksum& sum) { sum.add(call); }}
 #define QK_BINARY_INT(name) QK_CASE(name, _mm512_##name(o.i, o.j))
 #define QK_BINARY_PS(name) QK_CASE(name, _mm512_##name(o.f, o.g))
-#define QK_STORE(name, call) \
-  QK_CASE(name, stored(o, [&](uint8_t* p) { call; }))
-#define QK_COMPARISONS(suffix)                                                              \
-  QK_BINARY_INT(cmpeq_##suffix##_mask), QK_BINARY_INT(cmplt_##suffix##_mask),               \
-      QK_BINARY_INT(cmple_##suffix##_mask), QK_BINARY_INT(cmpneq_##suffix##_mask),          \
-      QK_BINARY_INT(cmpge_##suffix##_mask), QK_BINARY_INT(cmpgt_##suffix##_mask),           \
+#define QK_STORE(name, call) QK_CASE(name, stored(o, [&](uint8_t* p) { call; }))
+#define QK_COMPARISONS(suffix)                                                     \
+  QK_BINARY_INT(cmpeq_##suffix##_mask), QK_BINARY_INT(cmplt_##suffix##_mask),      \
+      QK_BINARY_INT(cmple_##suffix##_mask), QK_BINARY_INT(cmpneq_##suffix##_mask), \
+      QK_BINARY_INT(cmpge_##suffix##_mask), QK_BINARY_INT(cmpgt_##suffix##_mask),  \
       QK_CASE(cmp_##suffix##_mask, _mm512_cmp_##suffix##_mask(o.i, o.k, 5))
 // The masked moves of one lane type: x and y are operands, K the type of the mask.
-#define QK_MASKED(prefix, tag, suffix, K, x, y)                                             \
-  QK_CASE(tag##mask_mov_##suffix, prefix##_mask_mov_##suffix(x, K(o.mask), y)),             \
-      QK_CASE(tag##maskz_mov_##suffix, prefix##_maskz_mov_##suffix(K(o.mask), y)),          \
-      QK_CASE(tag##mask_blend_##suffix, prefix##_mask_blend_##suffix(K(o.mask), x, y)),     \
-      QK_CASE(tag##mask_loadu_##suffix,                                                     \
-              prefix##_mask_loadu_##suffix(x, K(o.mask), o.memory)),                        \
-      QK_CASE(tag##maskz_loadu_##suffix, prefix##_maskz_loadu_##suffix(K(o.mask), o.memory)), \
+#define QK_MASKED(prefix, tag, suffix, K, x, y)                                                \
+  QK_CASE(tag##mask_mov_##suffix, prefix##_mask_mov_##suffix(x, K(o.mask), y)),                \
+      QK_CASE(tag##maskz_mov_##suffix, prefix##_maskz_mov_##suffix(K(o.mask), y)),             \
+      QK_CASE(tag##mask_blend_##suffix, prefix##_mask_blend_##suffix(K(o.mask), x, y)),        \
+      QK_CASE(tag##mask_loadu_##suffix, prefix##_mask_loadu_##suffix(x, K(o.mask), o.memory)), \
+      QK_CASE(tag##maskz_loadu_##suffix, prefix##_maskz_loadu_##suffix(K(o.mask), o.memory)),  \
       QK_STORE(tag##mask_storeu_##suffix, prefix##_mask_storeu_##suffix(p, K(o.mask), x))
-#define QK_MASKED_BINARY(op, suffix, x, y, z)                                               \
-  QK_CASE(mask_##op##_##suffix, _mm512_mask_##op##_##suffix(z, __mmask16(o.mask), x, y)),   \
+#define QK_MASKED_BINARY(op, suffix, x, y, z)                                             \
+  QK_CASE(mask_##op##_##suffix, _mm512_mask_##op##_##suffix(z, __mmask16(o.mask), x, y)), \
       QK_CASE(maskz_##op##_##suffix, _mm512_maskz_##op##_##suffix(__mmask16(o.mask), x, y))
-#define QK_SHIFTS(name) \
+#define QK_SHIFTS(name)                                                               \
   QK_CASE(name##_0, _mm512_##name(o.i, 0)), QK_CASE(name##_7, _mm512_##name(o.i, 7)), \
       QK_CASE(name##_31, _mm512_##name(o.i, 31)), QK_CASE(name##_64, _mm512_##name(o.i, 64))
 
