@@ -28,13 +28,27 @@ nox.options.sessions = [
 ]
 
 ROOT = Path(__file__).parent
-GROUPS = nox.project.load_toml("pyproject.toml")
+PYPROJECT = nox.project.load_toml("pyproject.toml")
 WHEEL_LIMIT = 3_000_000
+# Tests that execute no kernel, or none in more than one way: once is enough.
+WITHOUT_KERNELS = (
+    "layering",
+    "test_cli.py",
+    "test_comparison.py",
+    "test_demo.py",
+    "test_docs.py",
+    "test_errors.py",
+    "test_packaging.py",
+)
 CORES = str(min(os.cpu_count() or 1, 8))
 
 
-def install_group(session: nox.Session, *groups: str) -> None:
-    session.install(*nox.project.dependency_groups(GROUPS, *groups))
+def dependency_group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def install_group(session: nox.Session, name: str) -> None:
+    session.install(*dependency_group(name))
 
 
 def sources(*folders: str, suffixes: tuple[str, ...] = (".h", ".cc", ".c")) -> list[str]:
@@ -55,7 +69,7 @@ def dev(session: nox.Session) -> None:
     if not venv.exists():
         session.run("python3", "-m", "venv", str(venv), external=True)
     pip = [str(bin_dir / "pip"), "install", "--quiet"]
-    session.run(*pip, *nox.project.dependency_groups(GROUPS, "dev"), external=True)
+    session.run(*pip, *dependency_group("dev"), external=True)
     session.run(*pip, "--no-build-isolation", "--editable", ".[test]", external=True)
     session.log(
         f"ready: {bin_dir / 'pytest'}; C++: cmake --preset dev && cmake --build --preset dev"
@@ -69,29 +83,29 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs, env={"QKERNELS_BUILD_DIR": "build/tests"})
 
 
-def native_tests(session: nox.Session, preset: str) -> None:
+def native_tests(session: nox.Session, preset: str, *arguments: str) -> None:
     install_group(session, "native")
     session.run("cmake", "--preset", preset, "--log-level=WARNING")
     session.run("cmake", "--build", "--preset", preset, "--parallel", CORES)
-    session.run("ctest", "--preset", preset, *session.posargs)
+    session.run("ctest", "--preset", preset, *arguments)
 
 
 @nox.session
 def cpp(session: nox.Session) -> None:
     """The native tests in Release, warnings as errors."""
-    native_tests(session, "release")
+    native_tests(session, "release", *session.posargs)
 
 
 @nox.session
 def asan(session: nox.Session) -> None:
     """The native tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
-    native_tests(session, "asan")
+    native_tests(session, "asan", *session.posargs)
 
 
 @nox.session
 def tsan(session: nox.Session) -> None:
     """The native tests under ThreadSanitizer."""
-    native_tests(session, "tsan")
+    native_tests(session, "tsan", *session.posargs)
 
 
 @nox.session
@@ -130,13 +144,23 @@ def tidy(session: nox.Session) -> None:
 
 @nox.session
 def emulated(session: nox.Session) -> None:
-    """The Python tests with AVX-512 and AMX executed on a model: tests/emulation/README.md."""
+    """The tests of kernels with AVX-512 and AMX on a model: tests/emulation/README.md."""
+    native_tests(session, "emulated")
     session.install(
         ".[test]",
-        "--config-settings=build-dir=build/emulated",
+        "--config-settings=build-dir=build/emulated-wheel",
         f"--config-settings=cmake.define.QKERNELS_EMULATE={ROOT / 'tests' / 'emulation'}",
     )
-    session.run("pytest", *session.posargs)
+    expected = {"QKERNELS_EXPECT_TIERS": "scalar,avx2,avx512vnni,amx"}
+    elsewhere = [f"--ignore=tests/{name}" for name in WITHOUT_KERNELS]
+    session.run("pytest", *elsewhere, *session.posargs, env=expected)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """The tests with torch tensors: a large download, so not among the default sessions."""
+    session.install(".[test,torch]")
+    session.run("pytest", "tests/test_interop.py", "tests/test_models.py", *session.posargs)
 
 
 @nox.session
@@ -155,6 +179,9 @@ def wheel(session: nox.Session) -> None:
     python = str(dist / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     session.run(python, "-m", "pip", "install", "--quiet", str(built), external=True)
     session.run(python, "-I", str(ROOT / "scripts/smoke.py"), external=True)
+    # What needs packages that [test] has not: the stub against the module, the data's origin.
+    session.install(str(built), "pytest", "hypothesis", "scikit-learn", *dependency_group("types"))
+    session.run("pytest", "tests/test_packaging.py", "tests/test_demo.py")
 
 
 @nox.session

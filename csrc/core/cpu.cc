@@ -37,6 +37,8 @@ Registers cpuid(uint32_t leaf, uint32_t subleaf) {
   Registers r{};
 #if defined(_MSC_VER)
   int out[4];
+  __cpuid(out, 0);  // a leaf beyond the last repeats another: read as absent, as __get_cpuid_count
+  if (static_cast<uint32_t>(out[0]) < leaf) return r;
   __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
   r = {static_cast<uint32_t>(out[0]), static_cast<uint32_t>(out[1]), static_cast<uint32_t>(out[2]),
        static_cast<uint32_t>(out[3])};

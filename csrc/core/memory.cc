@@ -6,8 +6,18 @@
 
 namespace qk {
 
+namespace {
+
+// Sizes near the top of the address space are products that left it: rounding must not wrap.
+size_t sane(size_t size) {
+  if (size > (~size_t{0} >> 2)) throw std::bad_alloc();
+  return size == 0 ? 1 : size;
+}
+
+}  // namespace
+
 Buffer::Buffer(size_t size)
-    : data_(static_cast<uint8_t*>(::operator new(size, std::align_val_t{kAlignment}))),
+    : data_(static_cast<uint8_t*>(::operator new(sane(size), std::align_val_t{kAlignment}))),
       size_(size) {}
 
 Buffer::~Buffer() {
@@ -23,9 +33,9 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 uint8_t* scratch(Scratch slot, size_t size) {
   thread_local Buffer slots[static_cast<size_t>(Scratch::kCount)];
   Buffer& buffer = slots[static_cast<size_t>(slot)];
-  if (buffer.size() < size) {
+  if (buffer.data() == nullptr || buffer.size() < size) {
     buffer = Buffer();  // released first: the two never exist together
-    buffer = Buffer(round_up(size, size_t{4096}));
+    buffer = Buffer(round_up(sane(size), size_t{4096}));
   }
   return buffer.data();
 }

@@ -4,8 +4,10 @@
 #ifndef QKERNELS_CORE_STATUS_H
 #define QKERNELS_CORE_STATUS_H
 
+#include <exception>
 #include <new>
 
+#include "core/float_env.h"
 #include "qkernels/qkernels.h"
 
 #if defined(__GNUC__)
@@ -19,13 +21,16 @@ namespace qk {
 // Keeps the formatted sentence for qk_last_message() and returns `status`.
 qk_status fail(qk_status status, const char* format, ...) QK_PRINTF_LIKE;
 
-// Runs the body of a C entry point; no exception crosses the boundary.
+// Runs the body of a C entry point in IEEE arithmetic; no exception crosses the boundary.
 template <typename Body>
 qk_status guarded(Body body) noexcept {
+  const FloatEnv ieee;
   try {
     return body();
   } catch (const std::bad_alloc&) {
     return fail(QK_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& error) {  // a container asked for more than it can ever hold
+    return fail(QK_OUT_OF_MEMORY, "out of memory: %s", error.what());
   }
 }
 

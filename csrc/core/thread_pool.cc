@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/cpu.h"
+#include "core/float_env.h"
 #include "core/status.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -35,6 +36,18 @@ struct HostPool {
   int threads;
 };
 std::atomic<const HostPool*> host_pool{nullptr};
+
+// A task on a thread of the host, whose float environment is not ours.
+struct HostTask {
+  qk_task task;
+  void* arg;
+};
+
+void run_on_host(void* arg, size_t index) {
+  const FloatEnv ieee;
+  const auto* bound = static_cast<const HostTask*>(arg);
+  bound->task(bound->arg, index);
+}
 
 void relax() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -70,9 +83,10 @@ class Pool {
       const std::lock_guard<std::mutex> lock(park_);
       wake_.notify_all();
     }
-    work();
-    for (int spins = 0; unfinished_.load(std::memory_order_acquire) > 0; ++spins) {
+    work(job);
+    for (int spins = 0; unfinished_.load(std::memory_order_acquire) > 0;) {
       if (spins < kSpins) {
+        ++spins;
         relax();
       } else {
         std::this_thread::yield();  // oversubscribed: let the worker have the core
@@ -95,11 +109,12 @@ class Pool {
     }
   }
 
-  // Claims and runs tasks of the current job until none is left.
-  void work() {
+  // Claims and runs tasks of this job until none is left or another job has begun.
+  void work(uint64_t job) {
+    const FloatEnv ieee;
     inside_task = true;
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
-    while ((ticket & kClosed) < count_.load(std::memory_order_relaxed)) {
+    while (ticket >> 32 == job && (ticket & kClosed) < count_.load(std::memory_order_relaxed)) {
       const qk_task task = task_.load(std::memory_order_relaxed);
       void* arg = arg_.load(std::memory_order_relaxed);
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
@@ -129,7 +144,7 @@ class Pool {
              (ticket_.load(std::memory_order_acquire) & kClosed) == kClosed) {
         relax();  // the job is being written
       }
-      if (index < helpers_.load(std::memory_order_relaxed)) work();
+      if (index < helpers_.load(std::memory_order_relaxed)) work(seen);
     }
   }
 
@@ -148,23 +163,25 @@ class Pool {
 
 std::atomic<Pool*> pool{nullptr};
 
-// A child of fork() has the memory of the pool and none of its threads: it starts a new one.
+#if defined(__unix__) || defined(__APPLE__)
+// A child of fork() has the memory of the pool and none of its threads: it will start a new one.
 void forget_pool() {
-  pool.store(new (std::nothrow) Pool, std::memory_order_release);
+  pool.store(nullptr, std::memory_order_release);
   inside_task = false;
 }
 
-// Never destroyed: workers may outlive main().
-Pool* the_pool() {
-  static const bool once = [] {
-    forget_pool();
-#if defined(__unix__) || defined(__APPLE__)
-    pthread_atfork(nullptr, nullptr, forget_pool);
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
 #endif
-    return true;
-  }();
-  (void)once;
-  return pool.load(std::memory_order_acquire);
+
+// Made by the first call that needs it and never destroyed: workers may outlive main(). Null when
+// there is no memory for it.
+Pool* the_pool() {
+  Pool* current = pool.load(std::memory_order_acquire);
+  if (current != nullptr) return current;
+  auto* const made = new (std::nothrow) Pool;
+  if (pool.compare_exchange_strong(current, made, std::memory_order_acq_rel)) return made;
+  delete made;  // another thread was first
+  return current;
 }
 
 int default_threads() {
@@ -184,7 +201,8 @@ void parallel_for(size_t count, qk_task task, void* arg) {
       std::min<size_t>(count, static_cast<size_t>(std::max(num_threads(), 1))));
   if (threads <= 1 || inside_task || count >= 0xffffffffu) return run_serially(count, task, arg);
   if (const HostPool* host = host_pool.load(std::memory_order_acquire)) {
-    return host->run(host->context, count, task, arg);
+    HostTask bound{task, arg};
+    return host->run(host->context, count, run_on_host, &bound);
   }
   Pool* const current = the_pool();
   if (current == nullptr || !current->try_run(count, threads, task, arg)) {

@@ -116,6 +116,10 @@ qk_status run_float(ConvCall call, Real type, size_t element) {
       largest = std::max(largest, amax[static_cast<size_t>(b * call.h + y)]);
     }
     scale[static_cast<size_t>(b)] = symmetric_scale(largest, &inverse[static_cast<size_t>(b)]);
+    if (!call.output->finite_with(scale[static_cast<size_t>(b)])) {
+      return fail(QK_INVALID_ARGUMENT,
+                  "the scale of an image of x times weight_scale must be finite in float32");
+    }
   }
   const auto quantize = [&](size_t row) {
     auto* q = reinterpret_cast<int8_t*>(codes.data()) + static_cast<int64_t>(row) * call.w * call.c;
@@ -131,6 +135,22 @@ qk_status run_float(ConvCall call, Real type, size_t element) {
   call.x_strides[0] = call.c * call.w * call.h;
   call.image_scale = scale.data();
   return run_integer(call);
+}
+
+// Sizes that the paths compute in int64 stay far from its end, and no band is larger than memory
+// can be.
+qk_status check_sizes(const ConvCall& call) {
+  const PackedHeader& header = call.packed->header;
+  const qk_conv_geometry& g = call.geometry;
+  constexpr double kMost = 4.6e18 / 16;  // 2^58
+  const auto real = [](int64_t value) { return static_cast<double>(value); };
+  const double columns = real(call.w) + real(g.pad_left) + real(g.pad_right);
+  const double pixel = 2 * (std::max(real(call.c), real(header.n)) + kPanel);
+  const double rows = real(call.oh) * real(g.stride_h) + real(header.kh) * real(g.dilation_h);
+  const double beyond = 64 * real(g.stride_w);
+  const double images = real(call.batch) * real(call.h) * real(call.w) * real(call.c);
+  if ((columns + beyond) * pixel * rows < kMost && images < kMost) return QK_OK;
+  return fail(QK_OUT_OF_MEMORY, "out of memory: the padded rows of an image are too large");
 }
 
 qk_status check_geometry(const qk_conv_geometry& g) {
@@ -178,8 +198,9 @@ qk_status qk_conv2d_run(const qk_conv2d* op, int64_t batch, int64_t h, int64_t w
   return qk::guarded([&] {
     const qk::PackedHeader& header = op->packed->header;
     const qk_conv_geometry& g = op->geometry;
-    if (batch < 0 || h < 0 || w < 0) {
-      return qk::fail(QK_INVALID_ARGUMENT, "the extents of x must not be negative");
+    constexpr int64_t kMostExtent = int64_t{1} << 48;
+    if (batch < 0 || h < 0 || w < 0 || batch > kMostExtent || h > kMostExtent || w > kMostExtent) {
+      return qk::fail(QK_INVALID_ARGUMENT, "the extents of x must be 0 to 2^48");
     }
     qk::ConvCall call{};
     call.packed = op->packed;
@@ -198,6 +219,7 @@ qk_status qk_conv2d_run(const qk_conv2d* op, int64_t batch, int64_t h, int64_t w
                       h, w, header.kh, header.kw);
     }
     if (batch == 0 || header.n == 0) return QK_OK;
+    QK_RETURN_IF_ERROR(qk::check_sizes(call));
     call.x = static_cast<const uint8_t*>(x);
     call.out = static_cast<uint8_t*>(out);
     std::copy_n(x_strides, 3, call.x_strides);

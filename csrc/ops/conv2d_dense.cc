@@ -114,7 +114,12 @@ class DenseConv {
     for (int64_t y = 0; y < band.rows; ++y) {
       uint8_t* const row = data + y * row_stride_;
       fill_band_row(band, call_.image(b), y, as_it_is ? row : bytes);
-      if (!as_it_is) convert(bytes, 0, row, 0, 1, band.row_bytes(), band.row_bytes(), nullptr);
+      constexpr int64_t kChunk = int64_t{1} << 30;  // sizes of the kernel are 32-bit
+      for (int64_t at = 0; !as_it_is && at < band.row_bytes(); at += kChunk) {
+        const int64_t count = std::min(kChunk, band.row_bytes() - at);
+        convert(bytes + at, 0, row + at * static_cast<int64_t>(plan_.element()), 0, 1, count, count,
+                nullptr);
+      }
     }
     return data;
   }

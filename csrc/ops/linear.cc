@@ -44,8 +44,9 @@ class LinearCall {
 
  private:
   static qk_status explain(qk_status status) {
-    return status == QK_OUT_OF_MEMORY ? fail(status, "out of memory")
-                                      : fail(status, "x must be finite, got an infinity or NaN");
+    if (status == QK_OUT_OF_MEMORY) return fail(status, "out of memory");
+    if (status == QK_NOT_FINITE) return fail(status, "x must be finite, got an infinity or NaN");
+    return fail(status, "the scale of a row of x times weight_scale must be finite in float32");
   }
 
   void run_task(int64_t index) {
@@ -96,8 +97,8 @@ class LinearCall {
             quantize_row(plan_.tier->table, bytes + m * args_.x_stride,
                          real_of(output_.spec().x_dtype), static_cast<size_t>(k),
                          reinterpret_cast<int8_t*>(codes + m * bytes_stride), &row_scale[m]);
-        if (!finite) {
-          failed_.store(QK_NOT_FINITE, std::memory_order_relaxed);
+        if (!finite || !output_.finite_with(row_scale[m])) {
+          failed_.store(finite ? QK_INVALID_ARGUMENT : QK_NOT_FINITE, std::memory_order_relaxed);
           return;
         }
       }

@@ -78,6 +78,14 @@ qk_status Output::check(const qk_packed& packed) const {
   const qk_output& s = spec_;
   const int64_t n = packed.header.n;
   const bool integer_out = s.out_dtype == QK_INT8 || s.out_dtype == QK_UINT8;
+  // What a C caller may have put there.
+  const auto known = [](int value, int last) { return value >= 0 && value <= last; };
+  if (!known(s.x_dtype, QK_BFLOAT16) || !known(s.out_dtype, QK_BFLOAT16) ||
+      !known(s.rounding, QK_FIXED_POINT_SINGLE) || !known(s.activation, QK_HARDSWISH)) {
+    return fail(QK_INVALID_ARGUMENT,
+                "unknown code: x_dtype %d, out_dtype %d, rounding %d or activation %d",
+                s.x_dtype, s.out_dtype, s.rounding, s.activation);
+  }
   if (s.x_dtype == QK_INT32) return fail(QK_INVALID_ARGUMENT, "x must be 8-bit or floating point");
   if (is_real(s.out_dtype) && s.out_dtype != QK_FLOAT32) {
     return fail(QK_INVALID_ARGUMENT, "out_dtype must be int32, float32, int8 or uint8");
@@ -120,6 +128,14 @@ qk_status Output::check(const qk_packed& packed) const {
                   lowest(w_dtype), highest(w_dtype), s.w_zero_point[i]);
     }
   }
+  for (int64_t i = 0; packed.is_depthwise() && s.n_w_zero_point > 0 && i < n; ++i) {
+    const int32_t given = per_column(s.w_zero_point, s.n_w_zero_point, i, 0);
+    if (given == packed.zero_points()[i]) continue;
+    return fail(QK_INVALID_ARGUMENT,
+                "weight_zero_point %d of channel %" PRId64
+                " is not the one that the depthwise weights were packed with, %d",
+                given, i, packed.zero_points()[i]);
+  }
   for (size_t i = 0; i < s.n_w_scale; ++i) {
     if (!positive(s.w_scale[i])) {
       return fail(QK_INVALID_ARGUMENT, "weight_scale must be finite and positive, got %g",
@@ -159,6 +175,10 @@ qk_status Output::check(const qk_packed& packed) const {
   return QK_OK;
 }
 
+bool Output::finite_with(float row_scale) const {
+  return std::isfinite(row_scale * largest_scale_);
+}
+
 qk_status Output::check_depth(int32_t x_zero_point) const {
   const qk_dtype x_dtype = dynamic() ? QK_INT8 : spec_.x_dtype;
   const int64_t x_reach = reach(x_dtype, x_zero_point);
@@ -186,6 +206,7 @@ qk_status Output::prepare_scales(const qk_packed& packed) {
     const auto at = static_cast<size_t>(packed.column(n));
     if (kind_ == Epilogue::kFloat) {
       scale_[at] = w_scale;  // multiplied by the row's scale first
+      largest_scale_ = std::max(largest_scale_, w_scale);
       if (!dynamic() && !positive(s.x_scale * w_scale)) {
         return fail(QK_INVALID_ARGUMENT,
                     "x_scale * weight_scale must be finite and positive, got %g * %g",

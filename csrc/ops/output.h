@@ -51,6 +51,9 @@ class Output {
   // those of zero point 0 (x_zero_point is 0).
   const int32_t* outer_row(int64_t column) const { return outer_row_.data() + column; }
 
+  // Is every multiplier of a row of this scale finite?
+  bool finite_with(float row_scale) const;
+
   // The K bound of docs/numerics.md for an activation zero point.
   qk_status check_depth(int32_t x_zero_point) const;
 
@@ -73,6 +76,7 @@ class Output {
   std::vector<int32_t> bias_;
   std::vector<float> bias_f_;
   std::vector<float> scale_;
+  float largest_scale_ = 0;
   std::vector<int32_t> mantissa_;
   std::vector<int32_t> shift_;
   float lo_f_ = 0;

@@ -75,6 +75,19 @@ qk_status check_scales(const float* scale, int64_t n) {
   return QK_OK;
 }
 
+qk_status check_codes(const int32_t* zero_point, int64_t n, int32_t lo, int32_t hi) {
+  if (lo < -128 || hi > 255 || lo > hi) {
+    return fail(QK_INVALID_ARGUMENT, "bounds must be ordered within [-128, 255], got [%d, %d]", lo,
+                hi);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    if (zero_point[i] >= lo && zero_point[i] <= hi) continue;
+    return fail(QK_INVALID_ARGUMENT, "zero_point must lie in [%d, %d], got %d at index %" PRId64, lo,
+                hi, zero_point[i], i);
+  }
+  return QK_OK;
+}
+
 qk_status not_finite() { return fail(QK_NOT_FINITE, "x must be finite, got an infinity or NaN"); }
 
 }  // namespace
@@ -85,6 +98,7 @@ qk_status qk_quantize(const void* x, qk_dtype x_dtype, qk_shape3 shape, const fl
   return qk::guarded([&] {
     QK_RETURN_IF_ERROR(qk::check_shape(shape));
     QK_RETURN_IF_ERROR(qk::check_scales(scale, shape.channels));
+    QK_RETURN_IF_ERROR(qk::check_codes(zero_point, shape.channels, lo, hi));
     if (!qk::is_real(x_dtype)) return qk::fail(QK_INVALID_ARGUMENT, "x must be floating point");
     const qk::Tier& tier = qk::active_tier().table;
     const size_t element = qk::dtype_size(x_dtype);

@@ -13,14 +13,16 @@
 namespace qk {
 namespace {
 
-// Four independent 64-bit lanes of multiply and rotate over 32-byte blocks (the mixing constants
-// are the odd 64-bit primes of the golden ratio and of sqrt(2)): memory speed, and any single
-// damaged byte changes the result, as every step is a bijection of its lane.
+// Four independent 64-bit lanes over 32-byte blocks: memory speed. Each word is mixed before it
+// meets its lane (multiply, fold the upper half down, multiply), so that no pair of flipped bits
+// cancels; every step is a bijection of its lane, so that any damaged byte changes the result.
 uint64_t checksum(const uint8_t* data, size_t size) {
   constexpr uint64_t kMix = 0x9e3779b97f4a7c15u;
   constexpr uint64_t kFinal = 0x6a09e667f3bcc909u;
   uint64_t lane[4] = {1, 2, 3, size};
   const auto step = [](uint64_t state, uint64_t word) {
+    word *= kMix;
+    word = (word ^ (word >> 32)) * kMix;
     state = (state ^ word) * kMix;
     return (state << 31) | (state >> 33);
   };
@@ -118,12 +120,14 @@ void pack_t2c16s16_panel(const Source& src, const PackedHeader& h, const PackedS
   std::memset(panel, 0, sizes.panel_bytes);
   std::memset(sums, 0, kPanel * sizeof(int32_t));
   for (int64_t c = 0; c < channels; ++c) {
+    uint32_t sum = 0;  // wraps with the int32 arithmetic that uses it
     for (int64_t k = 0; k < h.k; ++k) {
       const uint8_t byte = *src.at(first + c, k / h.kw, k % h.kw, 0);
       const int32_t value = (h.dtype == QK_UINT8 ? byte : static_cast<int8_t>(byte)) - zero_point[c];
-      sums[c] += value;
+      sum += static_cast<uint32_t>(value);
       panel[k / 2 * 2 * kPanel + c * 2 + k % 2] = static_cast<int16_t>(value);
     }
+    sums[c] = static_cast<int32_t>(sum);
   }
 }
 
@@ -191,6 +195,25 @@ void pack_panels(const Source& src, qk_packed* packed, const int32_t* zero_point
   }
 }
 
+bool in_range(int32_t zero_point, qk_dtype dtype) {
+  return dtype == QK_UINT8 ? zero_point >= 0 && zero_point <= 255
+                           : zero_point >= -128 && zero_point <= 127;
+}
+
+// Depthwise panels hold w - zero_point: values that no packing makes are damage, and would break
+// the bound on the sums.
+bool possible_depthwise(const qk_packed& packed) {
+  const auto dtype = static_cast<qk_dtype>(packed.header.dtype);
+  const auto* values = reinterpret_cast<const int16_t*>(packed.panels());
+  const size_t count = packed.sizes.group_bytes / sizeof(int16_t);
+  bool possible = true;
+  for (size_t i = 0; i < count; ++i) possible &= values[i] >= -255 && values[i] <= 255;
+  for (int64_t c = 0; c < packed.sizes.columns_pad; ++c) {
+    possible &= in_range(packed.zero_points()[c], dtype);
+  }
+  return possible;
+}
+
 qk_status check_weight_dtype(qk_dtype dtype) {
   if (dtype == QK_INT8 || dtype == QK_UINT8) return QK_OK;
   return fail(QK_INVALID_ARGUMENT, "weights must be int8 or uint8, got dtype code %d", dtype);
@@ -238,11 +261,20 @@ qk_status qk_pack_conv(const void* w, qk_dtype dtype, const int64_t shape[4],
                   "kernel size must be 1 to 65535 each way, got %" PRId64 " x %" PRId64, shape[1],
                   shape[2]);
     }
+    if (shape[3] < 0 || shape[3] > (int64_t{1} << 31)) {
+      return fail(QK_INVALID_ARGUMENT, "input channels a group must be 0 to 2^31, got %" PRId64,
+                  shape[3]);
+    }
     const bool depthwise = groups > 1 && shape[3] == 1;
     const auto channels = static_cast<size_t>(shape[0]);
     if (n_zero_point > 1 && n_zero_point != channels) {
       return fail(QK_INVALID_ARGUMENT, "expected 1 or %zu weight zero points, got %zu", channels,
                   n_zero_point);
+    }
+    for (size_t i = 0; i < n_zero_point; ++i) {
+      if (qk::in_range(zero_point[i], dtype)) continue;
+      return fail(QK_INVALID_ARGUMENT, "weight_zero_point must lie in the range of %s, got %d",
+                  dtype == QK_UINT8 ? "uint8" : "int8", zero_point[i]);
     }
     qk::PackedHeader header{};
     header.layout = static_cast<uint16_t>(depthwise ? qk::LayoutId::k_t2c16s16
@@ -301,6 +333,9 @@ qk_status qk_packed_from_bytes(const void* bytes, size_t size, qk_packed** out) 
       packed->owned = qk::Buffer(size);
       std::memcpy(packed->owned.data(), bytes, size);
       packed->data = packed->owned.data();
+    }
+    if (packed->is_depthwise() && !qk::possible_depthwise(*packed)) {
+      return fail(QK_DAMAGED, "packed weights are damaged: values that no packing makes");
     }
     *out = packed.release();
     return QK_OK;

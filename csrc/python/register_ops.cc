@@ -313,11 +313,11 @@ void gemm_batch(const py::array& a, const py::array& b, int a_zero_point, int b_
 
 void register_ops(py::module_& module) {
   py::class_<Linear>(module, "Linear")
-      .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>())
+      .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>(), py::arg("packed").none(false))
       .def("call", &Linear::call, py::arg("x"), py::arg("out"))
       .def("run", &Linear::run, py::arg("x"), py::arg("out"), py::arg("row_zero_point") = py::none());
   py::class_<Conv2d>(module, "Conv2d")
-      .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>())
+      .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>(), py::arg("packed").none(false))
       .def("run", &Conv2d::run, py::arg("x"), py::arg("out"));
   module.def("gemm_batch", gemm_batch, py::arg("a"), py::arg("b"), py::arg("a_zero_point"),
              py::arg("b_zero_point"), py::arg("out"));

@@ -109,6 +109,8 @@ void test_products() {
   }
 }
 
+#if defined(QKERNELS_EMULATED)
+
 void test_config_is_stored_and_released() {
   Config config, stored;
   config.tile(0, 3, 20).tile(7, 16, 64);
@@ -122,8 +124,6 @@ void test_config_is_stored_and_released() {
             memcmp(stored.rows, empty.rows, sizeof(stored.rows)) == 0,
         "TILERELEASE returns to the initial state");
 }
-
-#if defined(QKERNELS_EMULATED)
 
 Config usual() {
   Config config;
@@ -203,16 +203,15 @@ void test_illegal_use_aborts() {
 }  // namespace
 
 void test_amx() {
-#if !defined(QKERNELS_EMULATED)
+#if defined(QKERNELS_EMULATED)
+  test_config_is_stored_and_released();
+  test_illegal_use_aborts();
+#else
   // Linux grants tile data on request: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   check(syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0, "no permission for AMX");
 #endif
   test_products();
-  test_config_is_stored_and_released();
-#if defined(QKERNELS_EMULATED)
-  test_illegal_use_aborts();
-#endif
 }
 
 }  // namespace qk::emulation_test

@@ -128,8 +128,9 @@ QK_API qk_status qk_pack_matrix(const void* w, qk_dtype dtype, int64_t n, int64_
 
 /* Convolution weights w[o][kh][kw][i], i = input channels a group; strides in that order.
  * groups == o == input channels (i == 1) or a multiple of it packs for the depthwise kernels.
- * zero_point (n_zero_point values, 1 or o): removed from depthwise weights when they are packed,
- * where it must be given; for other kinds pass it to the prepared op. */
+ * zero_point (n_zero_point values, 0, 1 or o): removed from depthwise weights when they are packed,
+ * where it must be given (a prepared op may repeat it, not change it); for other kinds it is
+ * ignored here: pass it to the prepared op. */
 QK_API qk_status qk_pack_conv(const void* w, qk_dtype dtype, const int64_t shape[4],
                               const ptrdiff_t strides[4], int64_t groups,
                               const int32_t* zero_point, size_t n_zero_point, qk_packed** out);

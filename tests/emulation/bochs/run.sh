@@ -7,15 +7,12 @@
 #   apt-get install bochs bochsbios vgabios isolinux syslinux-common xorriso cpio cmake g++
 #
 # usage: tests/emulation/bochs/run.sh [build folder]
-# BOCHS, BOCHS_CPU, BOCHS_BIOS: another Bochs, its CPU model and its BIOS (AMX needs sapphire_rapids,
-# which Debian's Bochs 2.7 lacks). TIERS: those that must be found. KERNEL: a vmlinuz; by default
-# Debian's linux-image-cloud-amd64 is downloaded and unpacked, not installed.
+# KERNEL=vmlinuz: another kernel than Debian's linux-image-cloud-amd64, which is otherwise downloaded
+# and unpacked, not installed.
 set -eu
 
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 work=${1:-$root/build/bochs}
-cpu=${BOCHS_CPU:-tigerlake}
-tiers=${TIERS:-scalar,avx2,avx512vnni}
 mkdir -p "$work"
 cd "$work"
 
@@ -30,6 +27,7 @@ if [ -z "${KERNEL:-}" ]; then
   package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ {print $2}')
   [ -d "kernel/$package" ] || {
     apt-get download "$package" >/dev/null
+    mkdir -p kernel
     dpkg-deb -x "$package"_*.deb "kernel/$package"
   }
   KERNEL=$(echo "kernel/$package"/boot/vmlinuz-*)
@@ -41,32 +39,34 @@ mkdir -p ram/dev disc
 cp init ram/init
 cp native/tests/cpp/qkernels_tests model_tests ram/
 strip ram/qkernels_tests ram/model_tests
-printf '%s\n' "QKERNELS_EXPECT_TIERS=$tiers /qkernels_tests" "/model_tests avx512" >ram/commands
-case $tiers in *amx*) echo "/model_tests amx" >>ram/commands ;; esac
+cat >ram/commands <<END
+/model_tests avx512
+QKERNELS_EXPECT_TIERS=scalar,avx2,avx512vnni /qkernels_tests
+END
 (cd ram && find . | cpio -o -H newc --quiet) | gzip -1 >disc/initrd.gz
 cp "$KERNEL" disc/vmlinuz
 cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 disc/
-# clearcpuid: the model reports sizes of compacted XSAVE areas that the kernel refuses, protection
+# clearcpuid: Bochs 2.7 reports sizes of compacted XSAVE areas that the kernel refuses, protection
 # keys without their state, and fast short "rep movsb" while fast strings are off.
 cat >disc/isolinux.cfg <<END
 default linux
 label linux
 kernel vmlinuz
 initrd initrd.gz
-append console=ttyS0 quiet mitigations=off nokaslr nosmp panic=-1 tsc=reliable no_timer_check lpj=1000000 random.trust_cpu=on clearcpuid=${CLEARCPUID:-pku,xsaves,xsavec,fsrm}
+append console=ttyS0 quiet mitigations=off nokaslr nosmp panic=-1 tsc=reliable no_timer_check lpj=1000000 random.trust_cpu=on clearcpuid=pku,xsaves,xsavec,fsrm
 END
 xorriso -as mkisofs -quiet -o tests.iso -b isolinux.bin -c boot.cat -no-emul-boot \
   -boot-load-size 4 -boot-info-table disc 2>/dev/null
 
 cat >bochsrc <<END
-cpu: model=$cpu, count=1, ips=50000000, reset_on_triple_fault=0
+cpu: model=tigerlake, count=1, ips=50000000, reset_on_triple_fault=0
 memory: guest=512, host=512
-romimage: file=${BOCHS_BIOS:-/usr/share/bochs/BIOS-bochs-latest}
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path=tests.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev=serial.txt
-display_library: ${BOCHS_DISPLAY:-rfb, options="timeout=0"}
+display_library: rfb, options="timeout=0"
 clock: sync=none
 log: bochs.log
 panic: action=fatal
@@ -76,7 +76,6 @@ END
 # Debian's Bochs has its debugger built in and waits for a command.
 echo c >continue
 rm -f serial.txt
-timeout "${TIMEOUT:-1800}" "${BOCHS:-bochs}" -q -f bochsrc ${BOCHS:+} $([ -n "${BOCHS:-}" ] ||
-  echo -rc continue) >console.txt 2>&1 </dev/null || true
+timeout 1800 bochs -q -f bochsrc -rc continue >console.txt 2>&1 </dev/null || true
 grep -a -v '^\[ *[0-9]*\.' serial.txt || true
 grep -a -q '^\[guest\] all passed' serial.txt
