@@ -23,7 +23,8 @@ const char* qk_last_message(void) { return qk::last_message; }
 
 const char* qk_version(void) {
 #ifdef QKERNELS_EMULATED
-  return QKERNELS_VERSION "+emulated";  // AVX-512 and AMX are a model: never mistake it for hardware
+  return QKERNELS_VERSION
+      "+emulated";  // AVX-512 and AMX are a model: never mistake it for hardware
 #else
   return QKERNELS_VERSION;
 #endif

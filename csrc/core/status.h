@@ -37,9 +37,9 @@ qk_status guarded(Body body) noexcept {
 }  // namespace qk
 
 // Leaves the function with the status of `call` unless it is QK_OK.
-#define QK_RETURN_IF_ERROR(call)                            \
-  do {                                                      \
-    const qk_status qk_status_of_call = (call);             \
+#define QK_RETURN_IF_ERROR(call)                              \
+  do {                                                        \
+    const qk_status qk_status_of_call = (call);               \
     if (qk_status_of_call != QK_OK) return qk_status_of_call; \
   } while (0)
 

@@ -197,8 +197,8 @@ int num_threads() {
 }
 
 void parallel_for(size_t count, qk_task task, void* arg) {
-  const int threads = static_cast<int>(
-      std::min<size_t>(count, static_cast<size_t>(std::max(num_threads(), 1))));
+  const int threads =
+      static_cast<int>(std::min<size_t>(count, static_cast<size_t>(std::max(num_threads(), 1))));
   if (threads <= 1 || inside_task || count >= 0xffffffffu) return run_serially(count, task, arg);
   if (const HostPool* host = host_pool.load(std::memory_order_acquire)) {
     HostTask bound{task, arg};

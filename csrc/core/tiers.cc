@@ -46,8 +46,8 @@ struct Registry {
 
   Registry() {
     const uint64_t found = cpu_features();
-#define QK_TIER_ENTRY(name, parent, mask)                                               \
-  infos.push_back({#name, #parent, static_cast<uint64_t>(mask),                         \
+#define QK_TIER_ENTRY(name, parent, mask)                                                \
+  infos.push_back({#name, #parent, static_cast<uint64_t>(mask),                          \
                    (found & static_cast<uint64_t>(mask)) == static_cast<uint64_t>(mask), \
                    &qk::name::tier});
 #include "tiers.inc"
@@ -219,8 +219,8 @@ qk_status qk_kernel(size_t index, qk_kernel_info* info) {
     index -= tier.own->gemm_count;
     if (index < tier.own->depthwise_count) {
       const qk::DepthwiseKernel& k = tier.own->depthwise[index];
-      *info = {k.name, tier.name, "depthwise", qk::layout_name(k.layout), "x8", k.mr,
-               k.nr,   k.kr,      tier.available ? 1 : 0};
+      *info = {k.name, tier.name, "depthwise", qk::layout_name(k.layout), "x8",
+               k.mr,   k.nr,      k.kr,        tier.available ? 1 : 0};
       return QK_OK;
     }
     index -= tier.own->depthwise_count;

@@ -86,7 +86,7 @@ struct PackLhsArgs {
   void* dst;             // elements of the form `to`
   ptrdiff_t dst_stride;  // bytes
   uint32_t rows, k;
-  uint32_t k_pad;     // elements k..k_pad of each row are set to 0
+  uint32_t k_pad;  // elements k..k_pad of each row are set to 0
   bool src_signed;
   Lhs to;             // kS16 keeps the value; kU8 from int8 and kS8 from uint8 flip the sign bit
   int32_t* row_sums;  // null, or rows sums of the source values (before any flip)

@@ -19,9 +19,7 @@ extern const Tier tier;
 // gemm.cc, depthwise.cc: best first. tier.cc states how many there are, because a constant table
 // cannot take a count from another file.
 extern const GemmKernel gemm_kernels[];
-extern const uint32_t gemm_kernel_count;
 extern const DepthwiseKernel depthwise_kernels[];
-extern const uint32_t depthwise_kernel_count;
 void enter();
 void leave();
 

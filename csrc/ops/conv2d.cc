@@ -58,8 +58,8 @@ bool is_gemm(const ConvCall& call) {
   const qk_conv_geometry& g = call.geometry;
   const PackedHeader& header = call.packed->header;
   const bool plain = header.kind == QK_CONV && header.kh == 1 && header.kw == 1 &&
-                     header.groups == 1 && g.stride_h == 1 && g.stride_w == 1 && call.oh == call.h &&
-                     call.ow == call.w;
+                     header.groups == 1 && g.stride_h == 1 && g.stride_w == 1 &&
+                     call.oh == call.h && call.ow == call.w;
   const auto collapses = [&](const ptrdiff_t strides[3]) {
     return (call.h == 1 || strides[1] == call.w * strides[2]) &&
            (call.batch == 1 || strides[0] == call.h * call.w * strides[2]);

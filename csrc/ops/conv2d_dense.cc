@@ -38,8 +38,7 @@ class DenseConv {
     if (direct_) {
       for (int64_t i = 0; i < header.kh; ++i) {
         for (int64_t j = 0; j < (merges ? 1 : header.kw); ++j) {
-          taps_.push_back(i * g.dilation_h * row_stride_ +
-                          j * g.dilation_w * call.c * element);
+          taps_.push_back(i * g.dilation_h * row_stride_ + j * g.dilation_w * call.c * element);
         }
       }
     }
@@ -64,9 +63,7 @@ class DenseConv {
 
  private:
   // Tiles do not cross output rows on the direct path: worth it when few of their rows stay empty.
-  static bool fills_tiles(int64_t ow, int64_t mr) {
-    return ow * 8 >= round_up(ow, mr) * 7;
-  }
+  static bool fills_tiles(int64_t ow, int64_t mr) { return ow * 8 >= round_up(ow, mr) * 7; }
 
   void run_task(int64_t index) {
     const int64_t range = index % split_.panel_ranges;
@@ -77,8 +74,8 @@ class DenseConv {
     const int64_t step = plan_.kernel().nr / kPanel;
     const int64_t steps = ceil_div(call_.packed->sizes.panels, step);
     const int64_t first_panel = steps * range / split_.panel_ranges * step;
-    const int64_t last_panel = std::min(call_.packed->sizes.panels,
-                                        steps * (range + 1) / split_.panel_ranges * step);
+    const int64_t last_panel =
+        std::min(call_.packed->sizes.panels, steps * (range + 1) / split_.panel_ranges * step);
     const Band band = band_of(call_.geometry, call_.packed->header.kh, call_.w, call_.c, 1, first,
                               rows, call_.fill());
     const uint8_t* const data = direct_ ? converted_band(band, b) : byte_band(band, b);
@@ -144,8 +141,7 @@ class DenseConv {
   const float* row_scales(float* memory, int64_t rows, int64_t b) const {
     if (call_.output->kind() != Epilogue::kFloat) return nullptr;
     std::fill_n(memory, rows,
-                call_.image_scale == nullptr ? call_.output->spec().x_scale
-                                             : call_.image_scale[b]);
+                call_.image_scale == nullptr ? call_.output->spec().x_scale : call_.image_scale[b]);
     return memory;
   }
 
@@ -160,10 +156,9 @@ class DenseConv {
     lhs.k = static_cast<uint32_t>(tap_k_);
     lhs.w_tap_stride = tap_k_ * kPanel;
     lhs.rows = call_.ow;
-    lhs.row_scale = row_scales(
-        reinterpret_cast<float*>(
-            scratch(Scratch::kLhs, static_cast<size_t>(call_.ow) * sizeof(float))),
-        call_.ow, b);
+    lhs.row_scale = row_scales(reinterpret_cast<float*>(scratch(
+                                   Scratch::kLhs, static_cast<size_t>(call_.ow) * sizeof(float))),
+                               call_.ow, b);
     for (int64_t y = 0; y < rows; ++y) {
       lhs.data = band + y * call_.geometry.stride_h * row_stride_ + group * header.c * element;
       run_tiles(plan_, *call_.output, *call_.packed, group, first_panel, last_panel, lhs,
@@ -248,8 +243,7 @@ class DenseConv {
 
 qk_status run_dense(const ConvCall& call) {
   GemmPlan plan{};
-  QK_RETURN_IF_ERROR(
-      plan_gemm(*call.packed, call.output->x_signed(), call.oh * call.ow, &plan));
+  QK_RETURN_IF_ERROR(plan_gemm(*call.packed, call.output->x_signed(), call.oh * call.ow, &plan));
   return DenseConv(call, plan).run();
 }
 

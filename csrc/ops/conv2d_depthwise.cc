@@ -51,8 +51,8 @@ class DepthwiseConv {
   void run_band(int64_t b, int64_t first) const {
     const PackedHeader& header = call_.packed->header;
     const int64_t rows = std::min(split_.rows, call_.oh - first);
-    const Band band = band_of(call_.geometry, header.kh, call_.w, c_pad_,
-                              header.n / header.groups, first, rows, call_.fill());
+    const Band band = band_of(call_.geometry, header.kh, call_.w, c_pad_, header.n / header.groups,
+                              first, rows, call_.fill());
     uint8_t* const data = scratch(Scratch::kBand, static_cast<size_t>(band.rows * row_stride_));
     for (int64_t y = 0; y < band.rows; ++y) {
       fill_band_row(band, call_.image(b), y, data + y * row_stride_);
@@ -84,8 +84,7 @@ class DepthwiseConv {
       finish.acc_stride = kPanel * sizeof(int32_t);
       finish.out_stride = call_.out_strides[2];
       finish.row_scale = row_scale;
-      finish.n =
-          static_cast<uint32_t>(std::min<int64_t>(kPanel, call_.packed->header.n - column));
+      finish.n = static_cast<uint32_t>(std::min<int64_t>(kPanel, call_.packed->header.n - column));
       uint8_t* const out = call_.out_row(b, y) + static_cast<size_t>(column) * out_element;
       for (int64_t pixel = 0; pixel < call_.ow; pixel += kernel_.mr) {
         args.m = static_cast<uint32_t>(std::min<int64_t>(kernel_.mr, call_.ow - pixel));

@@ -66,8 +66,8 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
     finish.acc = acc;
     finish.acc_stride = tile.acc_stride;
     finish.out_stride = out.row_stride;
-    finish.n = static_cast<uint32_t>(
-        std::min<int64_t>(tile.n, packed.sizes.n_group - panel * kPanel));
+    finish.n =
+        static_cast<uint32_t>(std::min<int64_t>(tile.n, packed.sizes.n_group - panel * kPanel));
     uint8_t* const out_column =
         out.data + static_cast<size_t>(group * packed.sizes.n_group + panel * kPanel) * out_element;
 

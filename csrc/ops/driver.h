@@ -22,9 +22,7 @@ struct GemmPlan {
   bool x_signed;
 
   const GemmKernel& kernel() const { return *entry->kernel; }
-  bool flips() const {
-    return kernel().lhs != Lhs::kS16 && (kernel().lhs == Lhs::kS8) != x_signed;
-  }
+  bool flips() const { return kernel().lhs != Lhs::kS16 && (kernel().lhs == Lhs::kS8) != x_signed; }
   bool reads_bytes() const { return kernel().lhs != Lhs::kS16; }
   size_t element() const { return reads_bytes() ? 1 : 2; }
 };
@@ -54,7 +52,7 @@ struct LhsBlock {
   ptrdiff_t stride;       // bytes from a row to the next
   const ptrdiff_t* taps;  // as in TileArgs
   uint32_t n_taps;
-  uint32_t k;             // elements a tap, a multiple of the kernel's kr
+  uint32_t k;  // elements a tap, a multiple of the kernel's kr
   ptrdiff_t w_tap_stride;
   int64_t rows;
   const int32_t* row_sums;     // needed where weights have zero points
@@ -80,9 +78,8 @@ void finish_tile(const Tier& tier, const Output& output, EpilogueArgs* args);
 // lhs_row_bytes), zero up to the kernel's step.
 inline ptrdiff_t lhs_row_bytes(const GemmPlan& plan, int64_t k) {
   // An odd number of cache lines a row: rows of a tile do not fall into one set of L1.
-  const auto bytes = round_up(static_cast<size_t>(round_up<int64_t>(k, plan.kernel().kr)) *
-                                  plan.element(),
-                              kAlignment);
+  const auto bytes = round_up(
+      static_cast<size_t>(round_up<int64_t>(k, plan.kernel().kr)) * plan.element(), kAlignment);
   return static_cast<ptrdiff_t>(bytes | kAlignment);
 }
 
@@ -94,8 +91,7 @@ struct Split {
 };
 
 // `row_bytes`: what a row of the block takes in L2; `macs`: of the whole call.
-Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes,
-                 double macs);
+Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes, double macs);
 
 // Threads worth waking for this many multiplications, at most num_threads().
 int threads_for(double macs);

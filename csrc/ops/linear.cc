@@ -77,11 +77,10 @@ class LinearCall {
 
     // Everything a task holds, in one piece of scratch: row scales, row sums, packed rows.
     const int64_t unit = plan_.kernel().row_unit;
-    const auto vector_bytes = static_cast<ptrdiff_t>(
-        round_up(static_cast<size_t>(rows) * sizeof(float), kAlignment));
+    const auto vector_bytes =
+        static_cast<ptrdiff_t>(round_up(static_cast<size_t>(rows) * sizeof(float), kAlignment));
     uint8_t* const memory = scratch(
-        Scratch::kLhs,
-        static_cast<size_t>(2 * vector_bytes + round_up(rows, unit) * row_bytes_));
+        Scratch::kLhs, static_cast<size_t>(2 * vector_bytes + round_up(rows, unit) * row_bytes_));
     auto* const row_scale = reinterpret_cast<float*>(memory);
     auto* const row_sums = reinterpret_cast<int32_t*>(memory + vector_bytes);
     uint8_t* const packed_rows = memory + 2 * vector_bytes;
@@ -90,8 +89,7 @@ class LinearCall {
     ptrdiff_t bytes_stride = args_.x_stride;
     if (output_.dynamic()) {
       bytes_stride = static_cast<ptrdiff_t>(round_up(static_cast<size_t>(k), kAlignment));
-      uint8_t* const codes =
-          scratch(Scratch::kQuantized, static_cast<size_t>(rows * bytes_stride));
+      uint8_t* const codes = scratch(Scratch::kQuantized, static_cast<size_t>(rows * bytes_stride));
       for (int64_t m = 0; m < rows; ++m) {
         const bool finite =
             quantize_row(plan_.tier->table, bytes + m * args_.x_stride,

@@ -35,8 +35,8 @@ int32_t saturated(float value) {
 // q(v) = clamp(rint(v / scale) + zero_point): an activation bound on the output's grid.
 int32_t bound(float value, float scale, int32_t zero_point, qk_dtype dtype) {
   const float code = std::nearbyint(value / scale) + static_cast<float>(zero_point);
-  return static_cast<int32_t>(std::clamp(code, static_cast<float>(lowest(dtype)),
-                                         static_cast<float>(highest(dtype))));
+  return static_cast<int32_t>(
+      std::clamp(code, static_cast<float>(lowest(dtype)), static_cast<float>(highest(dtype))));
 }
 
 }  // namespace
@@ -83,8 +83,8 @@ qk_status Output::check(const qk_packed& packed) const {
   if (!known(s.x_dtype, QK_BFLOAT16) || !known(s.out_dtype, QK_BFLOAT16) ||
       !known(s.rounding, QK_FIXED_POINT_SINGLE) || !known(s.activation, QK_HARDSWISH)) {
     return fail(QK_INVALID_ARGUMENT,
-                "unknown code: x_dtype %d, out_dtype %d, rounding %d or activation %d",
-                s.x_dtype, s.out_dtype, s.rounding, s.activation);
+                "unknown code: x_dtype %d, out_dtype %d, rounding %d or activation %d", s.x_dtype,
+                s.out_dtype, s.rounding, s.activation);
   }
   if (s.x_dtype == QK_INT32) return fail(QK_INVALID_ARGUMENT, "x must be 8-bit or floating point");
   if (is_real(s.out_dtype) && s.out_dtype != QK_FLOAT32) {
@@ -102,17 +102,16 @@ qk_status Output::check(const qk_packed& packed) const {
     return fail(QK_INVALID_ARGUMENT, "x_scale must be finite and positive, got %g",
                 static_cast<double>(s.x_scale));
   }
-  if (!dynamic() &&
-      (s.x_zero_point < lowest(s.x_dtype) || s.x_zero_point > highest(s.x_dtype))) {
-    return fail(QK_INVALID_ARGUMENT, "x_zero_point must lie in [%d, %d], got %d",
-                lowest(s.x_dtype), highest(s.x_dtype), s.x_zero_point);
+  if (!dynamic() && (s.x_zero_point < lowest(s.x_dtype) || s.x_zero_point > highest(s.x_dtype))) {
+    return fail(QK_INVALID_ARGUMENT, "x_zero_point must lie in [%d, %d], got %d", lowest(s.x_dtype),
+                highest(s.x_dtype), s.x_zero_point);
   }
   if (integer_out && !positive(s.out_scale)) {
     return fail(QK_INVALID_ARGUMENT, "out_scale must be finite and positive, got %g",
                 static_cast<double>(s.out_scale));
   }
-  if (integer_out && (s.out_zero_point < lowest(s.out_dtype) ||
-                      s.out_zero_point > highest(s.out_dtype))) {
+  if (integer_out &&
+      (s.out_zero_point < lowest(s.out_dtype) || s.out_zero_point > highest(s.out_dtype))) {
     return fail(QK_INVALID_ARGUMENT, "out_zero_point must lie in [%d, %d], got %d",
                 lowest(s.out_dtype), highest(s.out_dtype), s.out_zero_point);
   }
@@ -216,10 +215,11 @@ qk_status Output::prepare_scales(const qk_packed& packed) {
     }
     const float multiplier = (s.x_scale * w_scale) / s.out_scale;
     if (!positive(multiplier)) {
-      return fail(QK_INVALID_ARGUMENT,
-                  "x_scale * weight_scale / out_scale must be finite and positive, got %g * %g / %g",
-                  static_cast<double>(s.x_scale), static_cast<double>(w_scale),
-                  static_cast<double>(s.out_scale));
+      return fail(
+          QK_INVALID_ARGUMENT,
+          "x_scale * weight_scale / out_scale must be finite and positive, got %g * %g / %g",
+          static_cast<double>(s.x_scale), static_cast<double>(w_scale),
+          static_cast<double>(s.out_scale));
     }
     if (fixed) {
       const double real = static_cast<double>(s.x_scale) * static_cast<double>(w_scale) /
@@ -283,7 +283,8 @@ void Output::prepare_offsets(const qk_packed& packed) {
   outer_row_.resize(size);
   for (size_t i = 0; i < size; ++i) {
     const auto sum = static_cast<uint32_t>(packed.sums()[i]);
-    const uint32_t per_zero = static_cast<uint32_t>(depth_) * static_cast<uint32_t>(w_zero[i]) - sum;
+    const uint32_t per_zero =
+        static_cast<uint32_t>(depth_) * static_cast<uint32_t>(w_zero[i]) - sum;
     outer_row_[i] = static_cast<int32_t>(per_zero);
     offset_[i] = static_cast<int32_t>(x_zero * per_zero);
     offset_flipped_[i] = static_cast<int32_t>(x_zero * per_zero - flip * sum);
@@ -332,7 +333,7 @@ qk_status Output::prepare(const qk_packed& packed, const qk_output& output) {
   if (output.out_dtype == QK_FLOAT32) {
     kind_ = Epilogue::kFloat;
   } else if (output.out_dtype != QK_INT32) {
-    kind_ = output.rounding == QK_NEAREST_EVEN   ? Epilogue::kNearest
+    kind_ = output.rounding == QK_NEAREST_EVEN  ? Epilogue::kNearest
             : output.rounding == QK_FIXED_POINT ? Epilogue::kFixed
                                                 : Epilogue::kFixedSingle;
   }

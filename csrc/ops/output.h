@@ -68,7 +68,7 @@ class Output {
   Epilogue kind_ = Epilogue::kInt32;
   Curve curve_ = Curve::kNone;
   int64_t depth_ = 0;
-  int64_t w_reach_ = 0;  // largest |w - zero_point| that the dtype allows
+  int64_t w_reach_ = 0;                  // largest |w - zero_point| that the dtype allows
   std::vector<int32_t> offset_;          // x read as it is
   std::vector<int32_t> offset_flipped_;  // x read with its sign bit flipped
   std::vector<int32_t> outer_w_;

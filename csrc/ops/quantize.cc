@@ -42,9 +42,8 @@ void for_pieces(int64_t n, Body body) {
 template <typename Body>
 void for_runs(const qk_shape3& shape, Body body) {
   if (shape.channels == 1) {
-    for_pieces(shape.outer * shape.inner, [&](int64_t first, int64_t count) {
-      body(first, count, int64_t{0}, false);
-    });
+    for_pieces(shape.outer * shape.inner,
+               [&](int64_t first, int64_t count) { body(first, count, int64_t{0}, false); });
     return;
   }
   const bool innermost = shape.inner == 1;
@@ -82,8 +81,8 @@ qk_status check_codes(const int32_t* zero_point, int64_t n, int32_t lo, int32_t 
   }
   for (int64_t i = 0; i < n; ++i) {
     if (zero_point[i] >= lo && zero_point[i] <= hi) continue;
-    return fail(QK_INVALID_ARGUMENT, "zero_point must lie in [%d, %d], got %d at index %" PRId64, lo,
-                hi, zero_point[i], i);
+    return fail(QK_INVALID_ARGUMENT, "zero_point must lie in [%d, %d], got %d at index %" PRId64,
+                lo, hi, zero_point[i], i);
   }
   return QK_OK;
 }
@@ -105,16 +104,17 @@ qk_status qk_quantize(const void* x, qk_dtype x_dtype, qk_shape3 shape, const fl
     std::atomic<uint32_t> nan{0};
     qk::for_runs(shape, [&](int64_t first, int64_t count, int64_t channel, bool per_element) {
       uint32_t seen = 0;
-      const qk::QuantizeArgs args{static_cast<const uint8_t*>(x) + static_cast<size_t>(first) * element,
-                                  qk::real_of(x_dtype),
-                                  static_cast<uint8_t*>(q) + first,
-                                  static_cast<size_t>(count),
-                                  scale + channel,
-                                  zero_point + channel,
-                                  per_element,
-                                  lo,
-                                  hi,
-                                  &seen};
+      const qk::QuantizeArgs args{
+          static_cast<const uint8_t*>(x) + static_cast<size_t>(first) * element,
+          qk::real_of(x_dtype),
+          static_cast<uint8_t*>(q) + first,
+          static_cast<size_t>(count),
+          scale + channel,
+          zero_point + channel,
+          per_element,
+          lo,
+          hi,
+          &seen};
       tier.quantize(&args);
       if (seen != 0) nan.store(1, std::memory_order_relaxed);
     });
@@ -156,7 +156,8 @@ qk_status qk_range(const void* x, qk_dtype x_dtype, int64_t n, float result[3]) 
     std::vector<qk::RangeArgs> found(pieces);
     qk::for_pieces(n, [&](int64_t first, int64_t count) {
       qk::RangeArgs& range = found[static_cast<size_t>(first / qk::kPiece)];
-      range.src = static_cast<const uint8_t*>(x) + static_cast<size_t>(first) * qk::dtype_size(x_dtype);
+      range.src =
+          static_cast<const uint8_t*>(x) + static_cast<size_t>(first) * qk::dtype_size(x_dtype);
       range.type = qk::real_of(x_dtype);
       range.n = static_cast<size_t>(count);
       tier.range(&range);

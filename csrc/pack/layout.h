@@ -48,15 +48,15 @@ constexpr size_t kPackedSlack = 1024;
 
 // Where things are, computed from the header alone.
 struct PackedSizes {
-  int64_t n_group;       // columns a group
-  int64_t panels;        // a group's (k4n16), all (t2c16s16)
-  int64_t k_pad;         // k rounded up to the layout's step
+  int64_t n_group;  // columns a group
+  int64_t panels;   // a group's (k4n16), all (t2c16s16)
+  int64_t k_pad;    // k rounded up to the layout's step
   size_t panel_bytes;
   size_t group_bytes;
-  size_t sums_offset;    // from the start of the header
-  size_t zero_offset;    // t2c16s16
+  size_t sums_offset;  // from the start of the header
+  size_t zero_offset;  // t2c16s16
   size_t total;
-  int64_t columns_pad;   // groups * panels * kPanel: length of per-column arrays
+  int64_t columns_pad;  // groups * panels * kPanel: length of per-column arrays
 };
 
 }  // namespace qk
@@ -65,8 +65,8 @@ struct qk_packed {
   // A copy, checked once: shared bytes may change under us, what bounds every access may not.
   qk::PackedHeader header;
   qk::PackedSizes sizes;
-  qk::Buffer owned;           // empty when the caller owns the bytes
-  const uint8_t* data;        // header, panels, sums
+  qk::Buffer owned;     // empty when the caller owns the bytes
+  const uint8_t* data;  // header, panels, sums
 
   const uint8_t* bytes() const { return data; }
   const uint8_t* panels() const { return bytes() + sizeof(qk::PackedHeader); }

@@ -123,7 +123,8 @@ void pack_t2c16s16_panel(const Source& src, const PackedHeader& h, const PackedS
     uint32_t sum = 0;  // wraps with the int32 arithmetic that uses it
     for (int64_t k = 0; k < h.k; ++k) {
       const uint8_t byte = *src.at(first + c, k / h.kw, k % h.kw, 0);
-      const int32_t value = (h.dtype == QK_UINT8 ? byte : static_cast<int8_t>(byte)) - zero_point[c];
+      const int32_t value =
+          (h.dtype == QK_UINT8 ? byte : static_cast<int8_t>(byte)) - zero_point[c];
       sum += static_cast<uint32_t>(value);
       panel[k / 2 * 2 * kPanel + c * 2 + k % 2] = static_cast<int16_t>(value);
     }
@@ -149,8 +150,8 @@ qk_status new_packed(PackedHeader header, std::unique_ptr<qk_packed>* out) {
 // Fills the slack and both checksums: the packed bytes are final.
 void seal(qk_packed* packed) {
   uint8_t* const bytes = packed->owned.data();
-  const size_t used = packed->is_depthwise() ? packed->sizes.total
-                                             : packed->sizes.total - kPackedSlack;
+  const size_t used =
+      packed->is_depthwise() ? packed->sizes.total : packed->sizes.total - kPackedSlack;
   std::memset(bytes + used, 0, packed->sizes.total - used);
   PackedHeader& header = packed->header;
   header.body_checksum =
@@ -277,8 +278,8 @@ qk_status qk_pack_conv(const void* w, qk_dtype dtype, const int64_t shape[4],
                   dtype == QK_UINT8 ? "uint8" : "int8", zero_point[i]);
     }
     qk::PackedHeader header{};
-    header.layout = static_cast<uint16_t>(depthwise ? qk::LayoutId::k_t2c16s16
-                                                    : qk::LayoutId::k_k4n16);
+    header.layout =
+        static_cast<uint16_t>(depthwise ? qk::LayoutId::k_t2c16s16 : qk::LayoutId::k_k4n16);
     header.kind = depthwise ? QK_DEPTHWISE : QK_CONV;
     header.dtype = static_cast<uint8_t>(dtype);
     header.groups = static_cast<uint32_t>(groups);

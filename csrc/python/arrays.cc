@@ -3,6 +3,7 @@
 
 #include <limits>
 #include <new>
+#include <utility>
 
 namespace qk_python {
 namespace {
@@ -32,7 +33,7 @@ const char* code_of(qk_status status) {
 
 template <typename T>
 T take(const py::dict& kwargs, const char* name, T otherwise) {
-  return kwargs.contains(name) ? kwargs[name].cast<T>() : otherwise;
+  return kwargs.contains(name) ? kwargs[name].cast<T>() : std::move(otherwise);
 }
 
 template <typename T>
@@ -88,9 +89,9 @@ bool c_contiguous(const py::array& array) {
 
 OutputArguments::OutputArguments(const py::kwargs& kwargs, int64_t columns) {
   static const char* const known[] = {
-      "x_dtype",      "out_dtype",  "x_scale",    "x_zero_point",  "w_scale",
-      "w_zero_point", "bias",       "out_scale",  "out_zero_point", "rounding",
-      "activation",   "activation_lo", "activation_hi", "stride", "dilation", "padding"};
+      "x_dtype",       "out_dtype", "x_scale",        "x_zero_point", "w_scale",    "w_zero_point",
+      "bias",          "out_scale", "out_zero_point", "rounding",     "activation", "activation_lo",
+      "activation_hi", "stride",    "dilation",       "padding"};
   for (const auto& item : kwargs) {
     const auto name = item.first.cast<std::string>();
     bool found = false;

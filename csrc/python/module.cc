@@ -11,9 +11,8 @@ PYBIND11_MODULE(_core, module) {
   namespace py = pybind11;
   module.doc() = "The compiled core of qkernels. Private: use the qkernels package.";
   module.attr("__version__") = qk_version();
-  module.attr("CoreError") =
-      py::reinterpret_steal<py::object>(PyErr_NewException("qkernels._core.CoreError",
-                                                           PyExc_Exception, nullptr));
+  module.attr("CoreError") = py::reinterpret_steal<py::object>(
+      PyErr_NewException("qkernels._core.CoreError", PyExc_Exception, nullptr));
   qk_python::register_machine(module);
   qk_python::register_packed(module);
   qk_python::register_ops(module);

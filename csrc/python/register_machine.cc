@@ -51,14 +51,15 @@ py::list kernels() {
 void register_machine(py::module_& module) {
   module.def("isas", isas);
   module.def("isa", [] { return std::string(qk_isa()); });
-  module.def("use_isa", [](const std::string& name) { raise_if_error(qk_use_isa(name.c_str())); },
-             py::arg("name"));
+  module.def(
+      "use_isa", [](const std::string& name) { raise_if_error(qk_use_isa(name.c_str())); },
+      py::arg("name"));
   module.def("cpu_features", features);
   module.def("set_num_threads", [](int n) { raise_if_error(qk_set_num_threads(n)); }, py::arg("n"));
   module.def("get_num_threads", qk_get_num_threads);
   module.def("get_process_threads", qk_get_process_threads);
-  module.def("set_local_threads", [](int n) { raise_if_error(qk_set_local_threads(n)); },
-             py::arg("n"));
+  module.def(
+      "set_local_threads", [](int n) { raise_if_error(qk_set_local_threads(n)); }, py::arg("n"));
   module.def("get_local_threads", qk_get_local_threads);
   module.def("cpu_count", qk_cpu_count);
   module.def("kernels", kernels);

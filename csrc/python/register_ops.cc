@@ -14,7 +14,7 @@ namespace {
 using Int32Vector = py::array_t<int32_t, py::array::c_style>;
 
 size_t itemsize(qk_dtype dtype) {
-  return dtype == QK_INT8 || dtype == QK_UINT8 ? 1
+  return dtype == QK_INT8 || dtype == QK_UINT8      ? 1
          : dtype == QK_INT32 || dtype == QK_FLOAT32 ? 4
                                                     : 2;
 }
@@ -295,8 +295,9 @@ void gemm_batch(const py::array& a, const py::array& b, int a_zero_point, int b_
   const Batch b_batch(b, b.data());
   const Batch out_batch(out, out.mutable_data());
   for (size_t axis = 0; axis + 2 < static_cast<size_t>(axes); ++axis) {
-    require(a_batch.shape[axis] == b_batch.shape[axis] && a_batch.shape[axis] == out_batch.shape[axis],
-            "leading shapes");
+    require(
+        a_batch.shape[axis] == b_batch.shape[axis] && a_batch.shape[axis] == out_batch.shape[axis],
+        "leading shapes");
   }
   require(a_batch.columns() == b_batch.rows() && a_batch.rows() == out_batch.rows() &&
               b_batch.columns() == out_batch.columns(),
@@ -315,7 +316,8 @@ void register_ops(py::module_& module) {
   py::class_<Linear>(module, "Linear")
       .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>(), py::arg("packed").none(false))
       .def("call", &Linear::call, py::arg("x"), py::arg("out"))
-      .def("run", &Linear::run, py::arg("x"), py::arg("out"), py::arg("row_zero_point") = py::none());
+      .def("run", &Linear::run, py::arg("x"), py::arg("out"),
+           py::arg("row_zero_point") = py::none());
   py::class_<Conv2d>(module, "Conv2d")
       .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>(), py::arg("packed").none(false))
       .def("run", &Conv2d::run, py::arg("x"), py::arg("out"));

@@ -43,8 +43,8 @@ std::shared_ptr<Packed> pack_conv(const py::array& w, int64_t groups,
   qk_status status = QK_OK;
   {
     const py::gil_scoped_release release;
-    status = qk_pack_conv(w.data(), dtype, shape.data(), strides.data(), groups, zero, n_zero,
-                          &handle);
+    status =
+        qk_pack_conv(w.data(), dtype, shape.data(), strides.data(), groups, zero, n_zero, &handle);
   }
   raise_if_error(status);
   return std::make_shared<Packed>(handle);
@@ -53,8 +53,8 @@ std::shared_ptr<Packed> pack_conv(const py::array& w, int64_t groups,
 // Holds the exporter's view for as long as the packed weights use its memory.
 std::shared_ptr<Packed> from_buffer(const py::object& source) {
   const auto view = py::memoryview(source);
-  const auto bytes = py::reinterpret_steal<py::object>(
-      PyMemoryView_GetContiguous(view.ptr(), PyBUF_READ, 'C'));
+  const auto bytes =
+      py::reinterpret_steal<py::object>(PyMemoryView_GetContiguous(view.ptr(), PyBUF_READ, 'C'));
   if (!bytes) throw py::error_already_set();
   const Py_buffer* buffer = PyMemoryView_GET_BUFFER(bytes.ptr());
   qk_packed* handle = nullptr;

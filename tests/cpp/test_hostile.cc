@@ -152,7 +152,8 @@ QK_TEST(the_callers_float_environment_changes_no_bit) {
   const unsigned before = _mm_getcsr();
   CHECK(qk_dynamic_quantize(x.data(), QK_FLOAT32, 1, 64, 1, expected.data(), &scale, nullptr) ==
         QK_OK);
-  for (const unsigned control : {0x9fc0u, 0x3f80u, 0x5f80u, 0x7f80u}) {  // FTZ + DAZ; down; up; zero
+  for (const unsigned control :
+       {0x9fc0u, 0x3f80u, 0x5f80u, 0x7f80u}) {  // FTZ + DAZ; down; up; zero
     set_context("mxcsr %x", control);
     _mm_setcsr(control);
     const qk_status status =

@@ -69,21 +69,21 @@ typedef enum qk_activation {
 
 /* Tiers built into this library, worst first. */
 QK_API size_t qk_isa_count(void);
-QK_API const char* qk_isa_name(size_t index);      /* NULL past the end */
-QK_API const char* qk_isa_parent(size_t index);    /* "none" for scalar */
-QK_API int qk_isa_available(size_t index);         /* does this CPU run it */
-QK_API const char* qk_isa_missing(size_t index);   /* CPU features it lacks here, "" if none */
-QK_API const char* qk_isa(void);                   /* the active tier */
-QK_API qk_status qk_use_isa(const char* name);     /* process-wide */
-QK_API const char* qk_cpu_features(void);          /* features found, separated by spaces */
+QK_API const char* qk_isa_name(size_t index);    /* NULL past the end */
+QK_API const char* qk_isa_parent(size_t index);  /* "none" for scalar */
+QK_API int qk_isa_available(size_t index);       /* does this CPU run it */
+QK_API const char* qk_isa_missing(size_t index); /* CPU features it lacks here, "" if none */
+QK_API const char* qk_isa(void);                 /* the active tier */
+QK_API qk_status qk_use_isa(const char* name);   /* process-wide */
+QK_API const char* qk_cpu_features(void);        /* features found, separated by spaces */
 
 /* Threads. The pool starts with the first call that uses it. */
-QK_API qk_status qk_set_num_threads(int n);        /* process-wide, n >= 1 */
-QK_API int qk_get_num_threads(void);               /* of the calling thread */
-QK_API int qk_get_process_threads(void);           /* process-wide value */
-QK_API qk_status qk_set_local_threads(int n);      /* this thread only; 0 removes it */
-QK_API int qk_get_local_threads(void);             /* 0 when not set */
-QK_API int qk_cpu_count(void);                     /* affinity and cgroup quota considered */
+QK_API qk_status qk_set_num_threads(int n);   /* process-wide, n >= 1 */
+QK_API int qk_get_num_threads(void);          /* of the calling thread */
+QK_API int qk_get_process_threads(void);      /* process-wide value */
+QK_API qk_status qk_set_local_threads(int n); /* this thread only; 0 removes it */
+QK_API int qk_get_local_threads(void);        /* 0 when not set */
+QK_API int qk_cpu_count(void);                /* affinity and cgroup quota considered */
 
 /* The caller's own threads instead of the pool: must call task(arg, i) once for each i in
  * [0, count), in any order, on any threads, and return when all are done. NULL restores the pool. */
@@ -114,12 +114,12 @@ typedef enum qk_packed_kind { QK_MATRIX = 1, QK_CONV = 2, QK_DEPTHWISE = 3 } qk_
 
 typedef struct qk_packed_info {
   qk_packed_kind kind;
-  qk_dtype dtype;      /* of the weights as given: QK_INT8 or QK_UINT8 */
+  qk_dtype dtype; /* of the weights as given: QK_INT8 or QK_UINT8 */
   const char* layout;
-  int64_t n, k;        /* matrix: columns of the product and depth; conv: out channels and taps * c */
-  int64_t kh, kw, c;   /* conv: kernel size, input channels a group; matrix: 1, 1, k */
+  int64_t n, k;      /* matrix: columns of the product and depth; conv: out channels and taps * c */
+  int64_t kh, kw, c; /* conv: kernel size, input channels a group; matrix: 1, 1, k */
   int64_t groups;
-  size_t size;         /* bytes, header included */
+  size_t size; /* bytes, header included */
 } qk_packed_info;
 
 /* A matrix of weights w[n][k]; element (i, j) at w + i * n_stride + j * k_stride. */
@@ -132,8 +132,8 @@ QK_API qk_status qk_pack_matrix(const void* w, qk_dtype dtype, int64_t n, int64_
  * where it must be given (a prepared op may repeat it, not change it); for other kinds it is
  * ignored here: pass it to the prepared op. */
 QK_API qk_status qk_pack_conv(const void* w, qk_dtype dtype, const int64_t shape[4],
-                              const ptrdiff_t strides[4], int64_t groups,
-                              const int32_t* zero_point, size_t n_zero_point, qk_packed** out);
+                              const ptrdiff_t strides[4], int64_t groups, const int32_t* zero_point,
+                              size_t n_zero_point, qk_packed** out);
 
 /* Uses `size` bytes at `bytes` (any alignment; kept alive by the caller) without copying when they
  * are 64-byte aligned and copying otherwise. QK_DAMAGED when magic, version, sizes or checksums are
@@ -150,18 +150,18 @@ QK_API qk_status qk_unpack(const qk_packed* packed, void* w);
 
 /* What happens to the sums. Copied by the prepare functions. */
 typedef struct qk_output {
-  qk_dtype x_dtype;        /* QK_INT8 or QK_UINT8: static; a float type: quantized a row (linear)
+  qk_dtype x_dtype;   /* QK_INT8 or QK_UINT8: static; a float type: quantized a row (linear)
                               or an image (conv) at a time, symmetric, float32 out */
-  qk_dtype out_dtype;      /* QK_INT32, QK_FLOAT32, QK_INT8, QK_UINT8 */
-  float x_scale;           /* 0: none, int32 output without float bias */
+  qk_dtype out_dtype; /* QK_INT32, QK_FLOAT32, QK_INT8, QK_UINT8 */
+  float x_scale;      /* 0: none, int32 output without float bias */
   int32_t x_zero_point;
-  const float* w_scale;    /* 1 or n values; NULL: none */
+  const float* w_scale; /* 1 or n values; NULL: none */
   size_t n_w_scale;
   const int32_t* w_zero_point; /* 1 or n values; NULL: 0 */
   size_t n_w_zero_point;
-  const float* bias_f;     /* n values or NULL; at most one of the two */
+  const float* bias_f; /* n values or NULL; at most one of the two */
   const int32_t* bias_i;
-  float out_scale;         /* integer outputs */
+  float out_scale; /* integer outputs */
   int32_t out_zero_point;
   qk_rounding rounding;
   qk_activation activation;

@@ -28,10 +28,10 @@ namespace qk::QK_TIER {
 namespace {
 
 constexpr uint32_t kMr = 6;
-constexpr uint32_t kKr = 4;                       // values of k in a 32-bit lane of the layout
-constexpr uint32_t kLaneColumns = 4;              // columns in a vector of widened weights
+constexpr uint32_t kKr = 4;           // values of k in a 32-bit lane of the layout
+constexpr uint32_t kLaneColumns = 4;  // columns in a vector of widened weights
 constexpr uint32_t kVectors = kPanel / kLaneColumns;
-constexpr ptrdiff_t kBlock = kKr * kPanel;        // bytes of w a step
+constexpr ptrdiff_t kBlock = kKr * kPanel;  // bytes of w a step
 
 const char* row_of(const TileArgs* args, uint32_t m, uint32_t t) {
   return static_cast<const char*>(args->a) + static_cast<ptrdiff_t>(m) * args->a_stride +
@@ -53,13 +53,12 @@ void run_part(const TileArgs* args, const int8_t* panel, uint32_t first_vector, 
   for (uint32_t t = 0; t < args->n_taps; ++t) {
     const char* rows[Rows];
     for (uint32_t m = 0; m < Rows; ++m) rows[m] = row_of(args, m, t);
-    const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride +
-                      first_vector * kLaneColumns * kKr;
+    const int8_t* w =
+        panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride + first_vector * kLaneColumns * kKr;
     for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
       __m256i wide[Vectors];
       for (uint32_t v = 0; v < Vectors; ++v) {
-        wide[v] = _mm256_cvtepi8_epi16(
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(w) + v));
+        wide[v] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w) + v));
       }
       for (uint32_t m = 0; m < Rows; ++m) {
         const __m256i x = _mm256_broadcastq_epi64(

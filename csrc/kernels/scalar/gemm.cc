@@ -39,8 +39,8 @@ void run(const TileArgs* args) {
                                                 static_cast<ptrdiff_t>(m) * args->acc_stride) +
                      panel * kPanel;
       for (uint32_t n = 0; n < kPanel; ++n) {
-        acc[n] = static_cast<int32_t>((args->accumulate ? static_cast<uint32_t>(acc[n]) : 0u) +
-                                      sum[n]);
+        acc[n] =
+            static_cast<int32_t>((args->accumulate ? static_cast<uint32_t>(acc[n]) : 0u) + sum[n]);
       }
     }
   }
