@@ -14,7 +14,7 @@ from qkernels.arrays import Array
 from qkernels.checks import ZeroPoint
 from qkernels.errors import QKernelsTypeError, QKernelsValueError, from_core
 from qkernels.forms import at_least_one
-from qkernels.packed import PackedWeights, field, remember
+from qkernels.packed import PackedWeights, field, pack_matrix, remember
 
 
 class PackedGemm(PackedWeights):
@@ -55,7 +55,7 @@ class PackedGemm(PackedWeights):
     @classmethod
     def _rebuild(cls, packed: _core.Packed, meta: dict[str, Any]) -> PackedGemm:
         field(packed, "PackedGemm", "matrix")
-        return cls._make(packed if packed.native else _core.Packed.matrix(packed.unpack()))
+        return cls._make(packed if packed.native else pack_matrix(packed.unpack(), "gemm_int8"))
 
 
 def pack_gemm(b: Any) -> PackedGemm:
@@ -70,7 +70,7 @@ def pack_gemm(b: Any) -> PackedGemm:
     source = _codes(b, "b")
     if source.data.ndim != 2:
         raise QKernelsValueError(f"b must have shape (K, N), not {source.data.shape}")
-    return PackedGemm._make(_core.Packed.matrix(source.data.T))
+    return PackedGemm._make(pack_matrix(source.data.T, "pack_gemm"))
 
 
 def gemm_int8(
@@ -131,7 +131,7 @@ def gemm_int8(
             result = _batched(left, right, a_zero, b_zero, shape, into if in_place else None)
         else:
             if packed is None:
-                packed = _core.Packed.matrix(inputs[1].T)
+                packed = pack_matrix(inputs[1].T, "gemm_int8")
             run = _runner(packed, b if right is None else None, left.dtype, a_zero, b_zero)
             flat = arrays.rows(left.data, depth)
             target = arrays.rows_in_place(into, columns) if in_place and into is not None else None
@@ -208,14 +208,14 @@ def _batched(
         into if into is not None and arrays.last_axis_ready(into) else np.empty(shape, np.int32)
     )
     if not math.prod(batch):  # nothing will run, so the bound on K is checked here
-        empty = _core.Packed.matrix(np.empty((shape[-1], a.shape[-1]), right.dtype))
+        empty = pack_matrix(np.empty((shape[-1], a.shape[-1]), right.dtype), "gemm_int8")
         _runner(empty, None, left.dtype, a_zero, b_zero)
     elif a_zero.ndim == 0 and b_zero.ndim == 0:
         _core.gemm_batch(a, b, int(a_zero), int(b_zero), result)
         return result
     # Zero points a row or a column are rare beside a batch of right-hand sides: one by one.
     for index in np.ndindex(*batch):
-        run = _runner(_core.Packed.matrix(b[index].T), None, left.dtype, a_zero, b_zero)
+        run = _runner(pack_matrix(b[index].T, "gemm_int8"), None, left.dtype, a_zero, b_zero)
         rows, target = arrays.rows(a[index], a.shape[-1]), result[index]
         if a_zero.ndim:
             run(rows, target, a_zero)

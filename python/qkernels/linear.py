@@ -13,7 +13,7 @@ from qkernels import _core, arrays, checks, forms
 from qkernels.arrays import Array
 from qkernels.checks import Scale, ZeroPoint
 from qkernels.errors import QKernelsTypeError, QKernelsValueError, from_core
-from qkernels.packed import PackedWeights, field, remember, shared_scale
+from qkernels.packed import PackedWeights, field, pack_matrix, remember, shared_scale
 from qkernels.quantization.functional import quantize_operand
 
 Call = Callable[..., Any]
@@ -98,7 +98,7 @@ class PackedLinear(PackedWeights):
     @classmethod
     def _rebuild(cls, packed: _core.Packed, meta: dict[str, Any]) -> PackedLinear:
         if not packed.native:
-            packed = _core.Packed.matrix(packed.unpack())
+            packed = pack_matrix(packed.unpack(), "pack_linear")
         return _assemble(packed, meta["weight_scale"], meta["weight_zero_point"], meta["bias"])
 
 
@@ -142,7 +142,7 @@ def pack_linear(
             "not supported yet"
         )
     codes, scale = integer_weights(weight, weight_scale, weight_zero_point, 2, "(N, K)")
-    return _assemble(_core.Packed.matrix(codes), scale, weight_zero_point, bias)
+    return _assemble(pack_matrix(codes, "pack_linear"), scale, weight_zero_point, bias)
 
 
 def integer_weights(

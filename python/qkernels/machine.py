@@ -231,8 +231,11 @@ def apply_environment() -> None:
         raise ImportError(f"environment variable QKERNELS_ISA={name!r}: {error}") from None
     try:
         if threads:
+            if not (threads.isascii() and threads.isdecimal()):  # int() takes more, as "1_0"
+                raise ValueError(threads)
             set_num_threads(int(threads))
     except ValueError:
         raise ImportError(
             f"environment variable QKERNELS_NUM_THREADS={threads!r} must be an integer >= 1"
+            f" and at most {checks.INT32_MAX}"
         ) from None

@@ -352,6 +352,16 @@ class FloatOutput(NamedTuple):
     output: Float
 
 
+def _names(value: Any, argument: str) -> tuple[str, ...]:
+    """One name or several."""
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise QKernelsTypeError(
+            f"{argument} must be a name or a sequence of names, not {shown(value)}"
+        )
+    return tuple(names)
+
+
 class Graph:
     """A directed acyclic graph of layers, and its float32 execution.
 
@@ -371,7 +381,11 @@ class Graph:
         layout: Layout = "NCHW",
     ) -> None:
         self.layout: Layout = check_layout(layout)
-        self.inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+        self.inputs = _names(inputs, "inputs")
+        if not isinstance(nodes, Sequence):
+            raise QKernelsTypeError(
+                f"nodes must be a sequence of (name, layer, inputs), not {shown(nodes)}"
+            )
         if not self.inputs or not nodes:
             raise QKernelsValueError("nodes and inputs must not be empty")
         known = list(self.inputs)
@@ -386,7 +400,7 @@ class Graph:
         self.nodes = tuple(checked)
         if outputs is None:
             outputs = self.nodes[-1].name
-        self.outputs = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        self.outputs = _names(outputs, "outputs")
         unknown = [name for name in self.outputs if name not in known]
         if unknown or not self.outputs:
             raise QKernelsValueError(f"outputs must be names among {known}, not {unknown}")
@@ -467,7 +481,7 @@ def _checked_node(item: Any, known: Sequence[str]) -> Node:
         raise QKernelsTypeError(
             f"layer {name!r} must be a layer of qkernels.nn, not {shown(layer)}"
         )
-    inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    inputs = _names(inputs, f"inputs of layer {name!r}")
     if len(inputs) != layer.arity:
         raise QKernelsValueError(
             f"layer {name!r} ({layer.op}) takes {layer.arity} inputs, not {inputs}"

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from qkernels import _core
 from qkernels.arrays import Array
 from qkernels.checks import Scale
-from qkernels.errors import QKernelsError, QKernelsValueError
+from qkernels.errors import QKernelsError, QKernelsValueError, from_core
 
 _Value = TypeVar("_Value")
 _Self = TypeVar("_Self", bound="PackedWeights")
 
 _CACHE_SIZE = 16
 _cache_lock = threading.Lock()
+
+
+def pack_matrix(w: Array, where: str) -> _core.Packed:
+    """w (N, K), int8 or uint8, packed; errors of the core as `where` raises them."""
+    try:
+        return _core.Packed.matrix(w)
+    except _core.CoreError as error:
+        raise from_core(error, where) from None
 
 
 class PackedWeights:

@@ -17,8 +17,16 @@
 // The compiler has these as macros (always, or without optimisation).
 #undef _mm256_dpbusd_epi32
 #undef _mm256_dpwssd_epi32
+#undef _mm256_mask_blend_epi16
+#undef _mm256_mask_blend_epi32
+#undef _mm256_mask_blend_epi8
+#undef _mm256_mask_blend_ps
 #undef _mm512_alignr_epi32
 #undef _mm512_cmp_epi32_mask
+#undef _mm512_cmp_epi64_mask
+#undef _mm512_cmp_epi8_mask
+#undef _mm512_cmp_epu32_mask
+#undef _mm512_cmp_epu8_mask
 #undef _mm512_cmp_ps_mask
 #undef _mm512_extractf32x4_ps
 #undef _mm512_extractf32x8_ps
@@ -29,6 +37,8 @@
 #undef _mm512_inserti32x4
 #undef _mm512_inserti32x8
 #undef _mm512_inserti64x4
+#undef _mm512_mask_blend_epi16
+#undef _mm512_mask_blend_epi8
 #undef _mm512_shuffle_epi32
 #undef _mm512_shuffle_i32x4
 #undef _mm512_slli_epi16
@@ -43,6 +53,9 @@
 #undef _mm512_ternarylogic_epi32
 #undef _mm512_undefined_epi32
 #undef _mm_dpbusd_epi32
+#undef _mm_mask_blend_epi16
+#undef _mm_mask_blend_epi32
+#undef _mm_mask_blend_epi8
 
 namespace qk {
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qkernels.checks import shown
-from qkernels.errors import QKernelsValueError
+from qkernels.errors import QKernelsTypeError, QKernelsValueError
 
 ALIGNMENT = 64
 CHECKSUM = "qkernels.crc32"
@@ -66,7 +66,7 @@ def write(
 
     Raises OSError when the file cannot be written, and as `encode` does.
     """
-    _replace(Path(path), encode(tensors, metadata))
+    _replace(file_path(path), encode(tensors, metadata))
 
 
 def encode(
@@ -114,6 +114,16 @@ def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
         raise
 
 
+def file_path(path: Any) -> Path:
+    """A str, bytes or os.PathLike as a path."""
+    try:
+        return Path(os.fsdecode(path))
+    except TypeError:
+        raise QKernelsTypeError(
+            f"path must be a str, bytes or os.PathLike, not {type(path).__name__}"
+        ) from None
+
+
 def read(path: str | os.PathLike[str]) -> Container:
     """Map a safetensors file and check all of it.
 
@@ -121,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> Container:
     a sound safetensors file or its checksum does not fit. The file must not be changed in place
     while arrays from it are in use; replacing it, as `write` does, is fine.
     """
-    with Path(path).open("rb") as file:
+    with file_path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size < 8:
             raise QKernelsValueError(f"{os.fspath(path)}: {size} bytes are no safetensors file")

@@ -68,6 +68,13 @@ class Model:
         self._steps = tuple(_prepared(layer, self._layout) for layer in self._layers)
         self._unused = _unused_after(self._layers, set(self._values.values()))
 
+        self._frozen = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_frozen", False):
+            raise AttributeError(f"a Model is immutable: {name!r} cannot be set")
+        super().__setattr__(name, value)
+
     def __call__(self, x: Any) -> Any:
         """The float32 output for one batch x; an array of x's kind.
 

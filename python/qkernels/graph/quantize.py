@@ -63,6 +63,8 @@ def quantize_model(
     """
     graph = _as_graph(model)
     config = QuantConfig() if config is None else config
+    if not isinstance(config, QuantConfig):
+        raise QKernelsTypeError(f"config must be a qkernels.QuantConfig, not {shown(config)}")
     layers = fuse(graph)
     config.check_names([layer.name for layer in layers], graph.inputs)
     plan = _plan(graph, layers, config)

@@ -164,11 +164,12 @@ class Histogram:
         amax = max(-self.min, self.max)
         if spec.symmetric:
             counts, _ = self._magnitudes(width)
-            top = min(_quantile(counts, percentile, 0.0, width), amax) or amax
+            top = min(_quantile(counts, percentile, 0.0, width, (0.0, amax)), amax) or amax
             return -top, top
         counts, zero = self._spanned(width)
-        lo = max(_quantile(counts, 100 - percentile, -zero * width, width), self.min)
-        hi = min(_quantile(counts, percentile, -zero * width, width), self.max)
+        ends = (self.min, self.max)
+        lo = max(_quantile(counts, 100 - percentile, -zero * width, width, ends), self.min)
+        hi = min(_quantile(counts, percentile, -zero * width, width, ends), self.max)
         lo, hi = min(lo, 0.0), max(hi, 0.0)
         return (lo, hi) if lo < hi else (min(self.min, 0.0), max(self.max, 0.0))
 
@@ -207,10 +208,26 @@ def _coarser(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
     return result
 
 
-def _quantile(counts: NDArray[np.int64], percent: float, origin: float, width: float) -> float:
-    """As np.percentile would give, were the samples of each bin spread evenly over it."""
+def _quantile(
+    counts: NDArray[np.int64],
+    percent: float,
+    origin: float,
+    width: float,
+    ends: tuple[float, float],
+) -> float:
+    """As np.percentile gives, were the samples of each bin spread evenly over it; the smallest and
+    the largest sample are known exactly (`ends`)."""
     sums = np.cumsum(counts)
-    rank = percent / 100 * (sums[-1] - 1)
-    at = int(np.searchsorted(sums, rank, side="right"))
-    inside = (rank - (sums[at] - counts[at]) + 0.5) / counts[at]
-    return float(origin + (at + min(inside, 1.0)) * width)
+    last = int(sums[-1]) - 1
+
+    def sample(index: int) -> float:
+        if index in (0, last):
+            return ends[index > 0]
+        at = int(np.searchsorted(sums, index, side="right"))
+        within = (index + 0.5 - (sums[at] - counts[at])) / counts[at]
+        return float(origin + (at + within) * width)
+
+    rank = percent / 100 * last
+    below = min(int(rank), last)
+    low, high = sample(below), sample(min(below + 1, last))
+    return low + (high - low) * (rank - below)

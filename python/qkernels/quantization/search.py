@@ -73,9 +73,9 @@ def squared_error(
     np.rint(error, out=error)
     # Clamp before the zero point is added: code - zero_point is what gets dequantized.
     np.clip(error, spec.low - zero_point, spec.high - zero_point, out=error)
-    error *= scale
-    error -= points
     with np.errstate(over="ignore"):  # an infinite error is never the least
+        error *= scale
+        error -= points
         error *= error
     if weights is not None:
         error *= weights
@@ -126,11 +126,14 @@ def entropy_range(counts: NDArray[Any], zero: int, width: float, spec: Spec) -> 
     merged into as many levels as the dtype has and spread again over the bins that are not empty.
     The threshold with the least KL(P || Q) wins. A spike of exact zeros (after a ReLU) would drown
     all other bins, though every scale represents it: bin `zero` counts no more than its neighbour,
-    as in NVIDIA's pytorch-quantization.
+    as in NVIDIA's pytorch-quantization. Fewer samples than bins say too little about a
+    distribution: the whole range is kept.
 
     No loop over bins: the sums over each level are differences of running sums, so that
     KL = sum P log P - sum P log Q takes one table of thresholds x levels.
     """
+    if counts.sum() < counts.size:
+        return -float(zero * width), float((counts.size - zero) * width)
     counts = counts.astype(np.float64)
     if zero + 1 < counts.size and counts[zero + 1] > 0:
         counts[zero] = min(counts[zero], counts[zero + 1])
@@ -181,8 +184,7 @@ def _divergence(
     ends = (sizes.argmax(axis=1), levels - 1 - sizes[:, ::-1].argmax(axis=1))
     for tail, level in ((tail_low, ends[0]), (tail_high, ends[1])):
         p_log_q += tail * log_mean[rows, level]
-    # A tail on an empty bin: P is positive where Q is 0.
-    impossible = ((tail_low > 0) & (first == 0)) | ((tail_high > 0) & (last == 0)) | (kept <= 0)
-    kept = np.where(kept > 0, kept, 1.0)
-    result = (p_log_p - p_log_q) / total - np.log(total) + np.log(kept)
-    return np.where(impossible, np.inf, result)
+    # A tail on an empty level, where Q would be 0, meets the logarithm of one count: the smoothing
+    # that lets a lone outlier be clipped.
+    result = (p_log_p - p_log_q) / total - np.log(total) + np.log(np.where(kept > 0, kept, 1.0))
+    return np.where(kept > 0, result, np.inf)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs the native tests on an emulated Intel Tiger Lake (Bochs): AVX-512 VNNI by its real encodings,
-# found through CPUID, under a Linux kernel. About 5 minutes. Debian 12, and these packages:
+# found through CPUID, under a Linux kernel. About 6 minutes of one core. Needs Debian 12 and its
+# packages:
 #
 #   apt-get install bochs bochsbios vgabios isolinux syslinux-common xorriso cpio cmake g++
 #
