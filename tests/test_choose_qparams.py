@@ -8,6 +8,7 @@ import pytest
 
 import oracle
 import qkernels as qk
+from qkernels.quantization import Histogram
 from support import attempt, everywhere, placements, require, same
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
@@ -156,3 +157,39 @@ def test_non_finite_is_an_error(method, value):
 def test_what_cannot_be_is_refused(x, kw):
     with pytest.raises(qk.QKernelsError):
         qk.choose_qparams(x, **kw)
+
+
+def test_entropy_ignores_a_spike_at_zero_and_clips_a_lone_outlier(rng):
+    relu = np.maximum(rng.standard_normal(50_000), 0).astype(np.float32)
+    kept = qk.choose_qparams(relu, method="entropy", scheme="asymmetric", dtype="uint8").scale * 255
+    assert kept > 0.8 * relu.max()
+    outlier = np.append(rng.standard_normal(100_000), 100.0).astype(np.float32)
+    assert qk.choose_qparams(outlier, method="entropy").scale * 127 < 10
+
+
+def test_entropy_of_few_samples_keeps_the_whole_range(rng):
+    few = np.maximum(rng.standard_normal(1000), 0).astype(np.float32)
+    for scheme in ("symmetric", "asymmetric"):
+        params = [
+            qk.choose_qparams(few, method=method, scheme=scheme) for method in ("entropy", "minmax")
+        ]
+        assert params[0] == params[1]
+
+
+@pytest.mark.parametrize("percentile", [60.0, 99.0, 99.99])
+def test_percentile_of_a_histogram_is_that_of_the_samples(rng, percentile):
+    for n in (1, 2, 100, 20_000):
+        x = rng.standard_normal(n).astype(np.float32)
+        histogram = Histogram()
+        histogram.update(x)
+        for scheme in ("symmetric", "asymmetric"):
+            exact = qk.choose_qparams(x, method="percentile", percentile=percentile, scheme=scheme)
+            binned = histogram.choose("percentile", scheme, percentile=percentile)
+            # Two samples decide, each known to within a bin: 1/2048 of the largest, at most.
+            assert binned.scale == pytest.approx(float(exact.scale), rel=0.01, abs=1e-5)
+
+
+def test_extreme_magnitudes_make_no_warning():
+    x = np.array([-3.4e38, 3.4e38], np.float32)
+    for method in METHODS:  # a warning would be an error here
+        assert np.isfinite(qk.choose_qparams(x, method=method).scale)

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import mmap
+import pickle
+
 import numpy as np
 import pytest
 
@@ -199,3 +202,52 @@ def test_sizes_beyond_memory_are_refused_and_do_not_crash():
         qk.pack_conv2d(K, padding=2**62)
     with pytest.raises(qk.QKernelsError):
         qk.conv2d_int8(X, K, dilation=2**62)
+
+
+def test_an_unpackable_size_is_one_of_our_errors():
+    with pytest.raises(qk.QKernelsError, match="pack_linear"):
+        qk.pack_linear(np.zeros((2**50, 0), np.int8))
+
+
+def test_dynamic_rows_whose_multiplier_overflows_are_refused():
+    packed = qk.pack_linear(np.full((2, 4), 1e10, np.float32))
+    x = np.array([[3e38, -3e38, 0, 0]], np.float32)
+    out = np.full((1, 2), 7, np.float32)
+    with pytest.raises(qk.QKernelsError, match="finite"):
+        qk.linear_int8(x, packed, out=out)
+    assert (out == 7).all()
+
+
+def test_a_convolution_beyond_memory_is_refused():
+    c = 2**15
+    packed = qk.pack_conv2d(
+        np.ones((1, c, 2, 1), np.int8),
+        stride=(1, 2**24),
+        dilation=(2**24 - 1, 1),
+        padding=((2**23, 2**23 - 1), (2**24, 2**24 - 1)),
+    )
+    with pytest.raises((qk.QKernelsError, MemoryError)):
+        qk.conv2d_int8(np.ones((1, 1, 1, c), np.int8), packed)
+
+
+def test_out_whose_elements_overlap_is_refused():
+    out = np.lib.stride_tricks.as_strided(np.zeros(40, np.int32), (3, 5), (4, 4))
+    with pytest.raises(qk.QKernelsError, match="out"):
+        qk.gemm_int8(np.ones((3, 4), np.int8), np.ones((4, 5), np.int8), out=out)
+
+
+def test_headers_that_change_after_loading_harm_nothing():
+    packed = qk.pack_linear(np.arange(64 * 48).reshape(64, 48).astype(np.int8))
+    buffers = []
+    data = pickle.dumps(packed, 5, buffer_callback=buffers.append)
+    shared = [mmap.mmap(-1, memoryview(buffer).nbytes) for buffer in buffers]
+    for memory, buffer in zip(shared, buffers, strict=True):
+        memory[:] = memoryview(buffer).cast("B")
+    loaded = pickle.loads(data, buffers=shared)
+    x = np.ones((3, 48), np.int8)
+    expected = qk.linear_int8(x, loaded)
+    for offset in range(0, 64, 4):
+        before = shared[0][offset : offset + 4]
+        shared[0][offset : offset + 4] = b"\xff\xff\xff\x03"
+        assert (qk.linear_int8(x, loaded) == expected).all()
+        shared[0][offset : offset + 4] = before
