@@ -164,7 +164,7 @@ class Histogram:
         amax = max(-self.min, self.max)
         if spec.symmetric:
             counts, _ = self._magnitudes(width)
-            top = min(_quantile(counts, percentile, 0.0, width, (0.0, amax)), amax) or amax
+            top = min(_quantile(counts, percentile, 0.0, width, (None, amax)), amax) or amax
             return -top, top
         counts, zero = self._spanned(width)
         ends = (self.min, self.max)
@@ -213,16 +213,19 @@ def _quantile(
     percent: float,
     origin: float,
     width: float,
-    ends: tuple[float, float],
+    ends: tuple[float | None, float],
 ) -> float:
-    """As np.percentile gives, were the samples of each bin spread evenly over it; the smallest and
-    the largest sample are known exactly (`ends`)."""
+    """As np.percentile gives, were the samples of each bin spread evenly over it.
+
+    ends: the smallest sample, or None where it is not known, and the largest, exactly."""
     sums = np.cumsum(counts)
     last = int(sums[-1]) - 1
 
     def sample(index: int) -> float:
-        if index in (0, last):
-            return ends[index > 0]
+        if index == last:
+            return ends[1]
+        if index == 0 and ends[0] is not None:
+            return ends[0]
         at = int(np.searchsorted(sums, index, side="right"))
         within = (index + 0.5 - (sums[at] - counts[at])) / counts[at]
         return float(origin + (at + within) * width)
