@@ -208,5 +208,7 @@ def last_axis_ready(array: Array) -> bool:
 
 def dense_order(array: Array) -> tuple[int, ...] | None:
     """The order of axes in which a dense array is C-contiguous; None when it is not dense."""
+    if array.flags.c_contiguous:
+        return tuple(range(array.ndim))
     order = tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
     return order if array.transpose(order).flags.c_contiguous else None

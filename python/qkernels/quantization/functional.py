@@ -269,7 +269,9 @@ def _channel_axis(
 
 def _spread(parameter: Any, channels: int) -> Any:
     """(channels,) from a scalar or from (channels,)."""
-    return parameter if parameter.ndim else np.full(channels, parameter)
+    if parameter.ndim:
+        return parameter
+    return parameter.reshape(1) if channels == 1 else np.full(channels, parameter)
 
 
 def _compact(data: Array) -> Array:
@@ -299,10 +301,11 @@ def _elementwise(
     order = arrays.dense_order(data)
     if order is None or not data.flags.aligned:
         order = tuple(range(data.ndim))
-    view = _compact(data.transpose(order))
+    straight = order == tuple(range(data.ndim))  # the common case goes without transposes
+    view = _compact(data if straight else data.transpose(order))
     result = None
     if destination is not None and not arrays.overlaps(destination, (data, *parameters)):
-        result = destination.transpose(order)
+        result = destination if straight else destination.transpose(order)
         if not (result.flags.c_contiguous and result.flags.aligned):
             result = None
     if result is None:
@@ -320,7 +323,7 @@ def _elementwise(
         run(view, shape3, result)
     except _core.CoreError as error:
         raise from_core(error, where) from None
-    result = result.transpose(np.argsort(order)) if order else result
+    result = result if straight else result.transpose(np.argsort(order))
     if destination is None:
         return source.wrap(result)
     if not np.may_share_memory(result, destination) or result.size == 0:
