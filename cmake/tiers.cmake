@@ -9,6 +9,8 @@
 qkernels_tier(scalar any "" "" "" "")
 # Intel Haswell (2013-), AMD Excavator and Zen (2015-).
 qkernels_tier(avx2 x86_64 scalar "avx2;f16c" "-mavx2;-mf16c" "/arch:AVX2")
+# Intel Alder Lake (2021-), Sierra Forest, AMD Zen 5 (2024-).
+qkernels_tier(avxvnni x86_64 avx2 "avx_vnni" "-mavx2;-mf16c;-mavxvnni" "/arch:AVX2")
 # Intel Cascade Lake (2019-), Ice Lake, AMD Zen 4 (2022-).
 qkernels_tier(avx512vnni x86_64 avx2 "avx512f;avx512bw;avx512vl;avx512dq;avx512vnni"
   "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mf16c;-mprefer-vector-width=512" "/arch:AVX512")

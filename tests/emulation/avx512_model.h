@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// AVX-512 (F, BW, DQ, VL, VNNI) in terms of AVX2 and plain loops, from the operation that the Intel
+// AVX-512 (F, BW, DQ, VL, VNNI) and AVX-VNNI in terms of AVX2 and plain loops, from the operation that the Intel
 // 64 and IA-32 Architectures Software Developer's Manual and Intel's intrinsics guide give each
 // instruction. Where a 512-bit operation does to each 256-bit half what AVX2 does to a whole
 // register, it is that, twice; what is new in AVX-512 (masks, vpdpbusd, narrowing, 64-bit shifts
@@ -15,6 +15,7 @@
 #include "avx512_lanes.h"
 
 // The compiler has these as macros (always, or without optimisation).
+#undef _mm256_dpbusd_avx_epi32
 #undef _mm256_dpbusd_epi32
 #undef _mm256_dpwssd_epi32
 #undef _mm256_mask_blend_epi16
@@ -434,6 +435,10 @@ QK_MODEL(__m512i) _mm512_dpbusd_epi32(__m512i acc, __m512i a, __m512i b) {
 }
 QK_MODEL(__m256i) _mm256_dpbusd_epi32(__m256i acc, __m256i a, __m256i b) {
   return avx512_model::dot_bytes(acc, a, b);
+}
+// AVX-VNNI: the same operation in the VEX encoding.
+QK_MODEL(__m256i) _mm256_dpbusd_avx_epi32(__m256i acc, __m256i a, __m256i b) {
+  return _mm256_dpbusd_epi32(acc, a, b);
 }
 QK_MODEL(__m128i) _mm_dpbusd_epi32(__m128i acc, __m128i a, __m128i b) {
   return avx512_model::dot_bytes(acc, a, b);
