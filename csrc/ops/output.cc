@@ -4,12 +4,22 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "core/status.h"
 
 namespace qk {
 namespace {
+
+// The number in an enum that a C caller filled: it may be none of the enum's.
+template <typename Enum>
+int code_of(const Enum& value) {
+  static_assert(sizeof(Enum) == sizeof(int), "enums of the C API are ints");
+  int code = 0;
+  std::memcpy(&code, &value, sizeof(code));
+  return code;
+}
 
 // Largest |value - zero_point| over the range of an 8-bit dtype.
 int64_t reach(qk_dtype dtype, int32_t zero_point) {
@@ -77,15 +87,16 @@ void quantize_multiplier(double multiplier, int32_t* mantissa, int32_t* shift) {
 qk_status Output::check(const qk_packed& packed) const {
   const qk_output& s = spec_;
   const int64_t n = packed.header.n;
-  const bool integer_out = s.out_dtype == QK_INT8 || s.out_dtype == QK_UINT8;
-  // What a C caller may have put there.
-  const auto known = [](int value, int last) { return value >= 0 && value <= last; };
-  if (!known(s.x_dtype, QK_BFLOAT16) || !known(s.out_dtype, QK_BFLOAT16) ||
-      !known(s.rounding, QK_FIXED_POINT_SINGLE) || !known(s.activation, QK_HARDSWISH)) {
+  const int codes[] = {code_of(s.x_dtype), code_of(s.out_dtype), code_of(s.rounding),
+                       code_of(s.activation)};
+  const int last[] = {QK_BFLOAT16, QK_BFLOAT16, QK_FIXED_POINT_SINGLE, QK_HARDSWISH};
+  for (int i = 0; i < 4; ++i) {
+    if (codes[i] >= 0 && codes[i] <= last[i]) continue;
     return fail(QK_INVALID_ARGUMENT,
-                "unknown code: x_dtype %d, out_dtype %d, rounding %d or activation %d", s.x_dtype,
-                s.out_dtype, s.rounding, s.activation);
+                "unknown code: x_dtype %d, out_dtype %d, rounding %d or activation %d", codes[0],
+                codes[1], codes[2], codes[3]);
   }
+  const bool integer_out = s.out_dtype == QK_INT8 || s.out_dtype == QK_UINT8;
   if (s.x_dtype == QK_INT32) return fail(QK_INVALID_ARGUMENT, "x must be 8-bit or floating point");
   if (is_real(s.out_dtype) && s.out_dtype != QK_FLOAT32) {
     return fail(QK_INVALID_ARGUMENT, "out_dtype must be int32, float32, int8 or uint8");
