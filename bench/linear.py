@@ -7,7 +7,7 @@ contender that differs is timed all the same, with what it did beside its name. 
 contender runs once, in rotating order; a ratio is the median over rounds of its time divided by
 qkernels' time in the same round, with the quartiles. docs/performance.md explains the method.
 
-    python bench/linear.py --threads 1 --isa avx2 --shapes 1x768x768,128x3072x768 --json out.json
+    python bench/linear.py --threads 1 --isa avx2 --shapes 1x768x768,128x768x3072 --json out.json
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 import qkernels as qk
 
-SHAPES = "1x768x768,1x4096x4096,8x768x768,128x768x768,128x3072x768,128x768x3072,1024x512x512"
+SHAPES = "1x768x768,1x4096x4096,8x768x3072,64x512x512,128x768x3072,256x1024x1024,1024x1024x1024"
 ONEDNN_ISA = {"avx2": "AVX2", "avx512vnni": "AVX512_CORE_VNNI", "amx": "AVX512_CORE_AMX"}
 ZERO_POINT = 128
 X_SCALE, OUT_SCALE = np.float32(0.02), np.float32(0.4)
@@ -62,7 +62,7 @@ class Contender:
     limit: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
-def make_problem(m: int, n: int, k: int) -> Problem:
+def make_problem(m: int, k: int, n: int) -> Problem:
     rng = np.random.default_rng(m * 1_000_003 + n * 1009 + k)
     x = rng.integers(0, 256, (m, k), dtype=np.uint8)
     w = rng.integers(-128, 128, (n, k), dtype=np.int8)
@@ -233,14 +233,14 @@ def cpu_name() -> str:
 def parse_shapes(text: str) -> list[tuple[int, int, int]]:
     shapes = []
     for item in text.split(","):
-        m, n, k = (int(size) for size in item.split("x"))
-        shapes.append((m, n, k))
+        m, k, n = (int(size) for size in item.split("x"))
+        shapes.append((m, k, n))
     return shapes
 
 
 def show(result: dict[str, Any]) -> None:
-    m, n, k = result["shape"]
-    print(f"\n{m} x {n} x {k}   ({result['rounds']} rounds)")
+    m, k, n = result["shape"]
+    print(f"\n{m} x {k} x {n}   ({result['rounds']} rounds)")
     for row in result["rows"]:
         low, high = row["ratio_quartiles"]
         print(
@@ -258,7 +258,7 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of every contender")
     parser.add_argument("--isa", choices=qk.available_isas(), help="cap qkernels and oneDNN")
-    parser.add_argument("--shapes", type=parse_shapes, default=SHAPES, help="MxNxK,MxNxK,...")
+    parser.add_argument("--shapes", type=parse_shapes, default=SHAPES, help="MxKxN,MxKxN,...")
     parser.add_argument("--seconds", type=float, default=1.0, help="a contender and shape")
     parser.add_argument("--json", type=Path, help="write the results there as well")
     arguments = parser.parse_args()

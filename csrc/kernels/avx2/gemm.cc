@@ -31,6 +31,7 @@ constexpr uint32_t kMr = 6;
 constexpr uint32_t kKr = 4;           // values of k in a 32-bit lane of the layout
 constexpr uint32_t kLaneColumns = 4;  // columns in a vector of widened weights
 constexpr uint32_t kVectors = kPanel / kLaneColumns;
+constexpr ptrdiff_t kAhead = 2048;          // bytes of w, see docs/performance.md
 constexpr ptrdiff_t kBlock = kKr * kPanel;  // bytes of w a step
 
 const char* row_of(const TileArgs* args, uint32_t m, uint32_t t) {
@@ -56,6 +57,8 @@ void run_part(const TileArgs* args, const int8_t* panel, uint32_t first_vector, 
     const int8_t* w =
         panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride + first_vector * kLaneColumns * kKr;
     for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
+      // A few rows consume w faster than the hardware fetches ahead.
+      if constexpr (Rows <= 4) _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead, _MM_HINT_T0);
       __m256i wide[Vectors];
       for (uint32_t v = 0; v < Vectors; ++v) {
         wide[v] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w) + v));
