@@ -16,7 +16,7 @@
 // 2 vpmovsxbw, 6 broadcasts from memory, 12 vpmaddwd, 12 vpaddd for 192 products; the 26 vector
 // operations on four pipes bound it at 29.5 MAC a cycle (Zen 3), on three at 22 (Haswell..Skylake).
 // Up to 2 rows take the whole panel at once (8 acc, 4 w), so that w streams through memory in order;
-// 3 rows that way need 17 registers and lose a quarter of their speed to spills.
+// 3 rows that way need 17 registers and lose speed to spills.
 //
 // Why widened rows and not bytes: widening a after its broadcast costs one shuffle a row and step
 // (32 operations instead of 26); ops/ widens each row once for all panels instead.
