@@ -12,6 +12,15 @@
 #error "QK_TIER must name the tier that this file is compiled for"
 #endif
 
+// Before a loop over an array of vectors that must live in registers.
+#if defined(__clang__)
+#define QK_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define QK_UNROLL _Pragma("GCC unroll 32")
+#else
+#define QK_UNROLL
+#endif
+
 namespace qk::QK_TIER {
 
 extern const Tier tier;

@@ -26,41 +26,59 @@ constexpr uint32_t kNr = 2 * kPanel;
 constexpr uint32_t kKr = 4;
 constexpr ptrdiff_t kBlock = kKr * kPanel;
 
+constexpr uint32_t kTrio = 3;  // rows of one base register: base, base + stride, base + 2 * stride
+
 template <uint32_t Rows, uint32_t Panels>
 void run_tile(const TileArgs* args) {
+  constexpr uint32_t kTrios = (Rows + kTrio - 1) / kTrio;
+  const ptrdiff_t stride = args->a_stride;
   __m512i acc[Rows][Panels];
+  QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
     for (uint32_t p = 0; p < Panels; ++p) acc[m][p] = _mm512_setzero_si512();
   }
   for (uint32_t t = 0; t < args->n_taps; ++t) {
-    const char* rows[Rows];
-    for (uint32_t m = 0; m < Rows; ++m) {
-      rows[m] = static_cast<const char*>(args->a) + static_cast<ptrdiff_t>(m) * args->a_stride +
-                args->taps[t];
+    // Twelve pointers would not fit into the general registers beside the rest: four bases do.
+    const char* base[kTrios];
+    for (uint32_t i = 0; i < kTrios; ++i) {
+      base[i] = static_cast<const char*>(args->a) + args->taps[t] +
+                static_cast<ptrdiff_t>(i * kTrio) * stride;
     }
     const char* w =
         static_cast<const char*>(args->w) + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
-    for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
+    for (uint32_t k = 0; k < args->k; k += kKr) {
       __m512i panel[Panels];
       for (uint32_t p = 0; p < Panels; ++p) {
         panel[p] = _mm512_loadu_si512(w + static_cast<ptrdiff_t>(p) * args->w_stride);
       }
+      w += kBlock;
       for (uint32_t m = 0; m < Rows; ++m) {
         int32_t four = 0;
-        memcpy(&four, rows[m] + k, sizeof(four));
+        memcpy(&four, base[m / kTrio] + static_cast<ptrdiff_t>(m % kTrio) * stride, sizeof(four));
         const __m512i x = _mm512_set1_epi32(four);
         for (uint32_t p = 0; p < Panels; ++p) {
           acc[m][p] = _mm512_dpbusd_epi32(acc[m][p], x, panel[p]);
         }
       }
+      for (uint32_t i = 0; i < kTrios; ++i) base[i] += kKr;
     }
   }
+  char* out = reinterpret_cast<char*>(args->acc);
+  if (args->accumulate) {
+    QK_UNROLL
+    for (uint32_t m = 0; m < Rows; ++m) {
+      for (uint32_t p = 0; p < Panels; ++p) {
+        acc[m][p] = _mm512_add_epi32(
+            acc[m][p], _mm512_loadu_si512(out + static_cast<ptrdiff_t>(m) * args->acc_stride +
+                                          p * sizeof(__m512i)));
+      }
+    }
+  }
+  QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
-    char* out = reinterpret_cast<char*>(args->acc) + static_cast<ptrdiff_t>(m) * args->acc_stride;
-    for (uint32_t p = 0; p < Panels; ++p, out += sizeof(__m512i)) {
-      __m512i sum = acc[m][p];
-      if (args->accumulate) sum = _mm512_add_epi32(sum, _mm512_loadu_si512(out));
-      _mm512_storeu_si512(out, sum);
+    for (uint32_t p = 0; p < Panels; ++p) {
+      _mm512_storeu_si512(
+          out + static_cast<ptrdiff_t>(m) * args->acc_stride + p * sizeof(__m512i), acc[m][p]);
     }
   }
 }
