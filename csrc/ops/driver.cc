@@ -56,6 +56,10 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   tile.w_tap_stride = lhs.w_tap_stride;
   tile.acc = acc;
 
+  // Tiles of equal height: a last one of a row or two would read all weights for little work.
+  const int64_t height = round_up(ceil_div(lhs.rows, ceil_div<int64_t>(lhs.rows, kernel.mr)),
+                                  static_cast<int64_t>(kernel.row_unit));
+
   for (int64_t panel = first_panel; panel < last_panel; panel += step) {
     const int64_t used = std::min(step, last_panel - panel);
     const int64_t column = (group * packed.sizes.panels + panel) * kPanel;
@@ -71,8 +75,8 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
     uint8_t* const out_column =
         out.data + static_cast<size_t>(group * packed.sizes.n_group + panel * kPanel) * out_element;
 
-    for (int64_t row = 0; row < lhs.rows; row += kernel.mr) {
-      tile.m = static_cast<uint32_t>(std::min<int64_t>(kernel.mr, lhs.rows - row));
+    for (int64_t row = 0; row < lhs.rows; row += height) {
+      tile.m = static_cast<uint32_t>(std::min<int64_t>(height, lhs.rows - row));
       tile.a = static_cast<const uint8_t*>(lhs.data) + row * lhs.stride;
       tile.a_stride = lhs.stride;
       kernel.run(&tile);

@@ -303,6 +303,25 @@ void Output::prepare_offsets(const qk_packed& packed) {
   if (asymmetric) outer_w_ = std::move(w_zero);
 }
 
+// Sum plus bias saturates, in eight operations a vector. Where no data can take any column out of
+// int32, the bias goes into the offset, which is added anyway.
+void Output::merge_bias() {
+  if (bias_.empty()) return;
+  const qk_dtype x_dtype = dynamic() ? QK_INT8 : spec_.x_dtype;
+  // Rows may come with zero points of their own where the output is int32.
+  const int64_t x_reach = kind_ == Epilogue::kInt32 ? 255 : reach(x_dtype, spec_.x_zero_point);
+  const int64_t room = kInt32Max - depth_ * x_reach * w_reach_;
+  for (const int32_t bias : bias_) {
+    if (std::abs(int64_t{bias}) > room) return;
+  }
+  for (size_t i = 0; i < bias_.size(); ++i) {
+    const auto bias = static_cast<uint32_t>(bias_[i]);
+    offset_[i] = static_cast<int32_t>(static_cast<uint32_t>(offset_[i]) + bias);
+    offset_flipped_[i] = static_cast<int32_t>(static_cast<uint32_t>(offset_flipped_[i]) + bias);
+  }
+  bias_.clear();
+}
+
 void Output::prepare_bounds() {
   const qk_output& s = spec_;
   if (kind_ == Epilogue::kFloat) {
@@ -354,6 +373,7 @@ qk_status Output::prepare(const qk_packed& packed, const qk_output& output) {
   QK_RETURN_IF_ERROR(prepare_scales(packed));
   QK_RETURN_IF_ERROR(prepare_bias(packed));
   prepare_offsets(packed);
+  merge_bias();
   prepare_bounds();
   // The caller's arrays end with this call.
   spec_.w_scale = spec_.bias_f = nullptr;

@@ -62,6 +62,7 @@ class Output {
   qk_status prepare_scales(const qk_packed& packed);
   qk_status prepare_bias(const qk_packed& packed);
   void prepare_offsets(const qk_packed& packed);
+  void merge_bias();
   void prepare_bounds();
 
   qk_output spec_{};

@@ -25,6 +25,8 @@ constexpr uint32_t kMr = 12;
 constexpr uint32_t kNr = 2 * kPanel;
 constexpr uint32_t kKr = 4;
 constexpr ptrdiff_t kBlock = kKr * kPanel;
+constexpr ptrdiff_t kAhead = 4096;        // bytes of w, see docs/performance.md
+constexpr uint32_t kRowsToPrefetch = 3;  // fewer rows are bound by loads: a prefetch costs one
 
 constexpr uint32_t kTrio = 3;  // rows of one base register: base, base + stride, base + 2 * stride
 
@@ -50,6 +52,11 @@ void run_tile(const TileArgs* args) {
       __m512i panel[Panels];
       for (uint32_t p = 0; p < Panels; ++p) {
         panel[p] = _mm512_loadu_si512(w + static_cast<ptrdiff_t>(p) * args->w_stride);
+      }
+      if constexpr (Rows >= kRowsToPrefetch) {
+        for (uint32_t p = 0; p < Panels; ++p) {
+          _mm_prefetch(w + static_cast<ptrdiff_t>(p) * args->w_stride + kAhead, _MM_HINT_T1);
+        }
       }
       w += kBlock;
       for (uint32_t m = 0; m < Rows; ++m) {
