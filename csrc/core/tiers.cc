@@ -35,6 +35,7 @@ void inherit_all(Tier& own, const Tier& parent) {
   inherit(own.quantize, parent.quantize);
   inherit(own.dequantize, parent.dequantize);
   inherit(own.range, parent.range);
+  inherit(own.amax, parent.amax);
   inherit(own.scale_round, parent.scale_round);
   inherit(own.activate, parent.activate);
 }

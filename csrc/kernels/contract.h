@@ -51,8 +51,9 @@ struct GemmKernel {
   LayoutId layout;
   Lhs lhs;
   uint16_t mr, nr, kr;
-  uint16_t row_unit;  // rows of a must be readable up to a multiple of this (AMX: whole tiles)
-  uint16_t m_min;     // fewer rows than this are better served by the parent's kernel
+  uint16_t row_unit;   // rows of a must be readable up to a multiple of this (AMX: whole tiles)
+  uint16_t m_min;      // fewer rows than this are better served by the parent's kernel
+  uint16_t row_align;  // bytes: rows that start at multiples of it are read at full speed
   void (*run)(const TileArgs*);
 };
 
@@ -171,13 +172,29 @@ struct RangeArgs {
   bool finite;           // result: no NaN, no infinity among them
 };
 
-// dst = int8(rint(x * inv)): the dynamic symmetric row formula; |x * inv| < 127.5 is given.
+// The dynamic symmetric row formula in two steps, between which ops/ derives inv from amax.
+// Largest |x| of each row; infinite or NaN where the row holds an infinity or NaN.
+struct AmaxArgs {
+  const void* src;
+  ptrdiff_t src_stride;  // bytes
+  Real type;
+  uint32_t rows;
+  size_t k;
+  float* amax;  // rows results
+};
+
+// rint(x * inv[row]) in the form that a kernel reads (kU8: sign bit flipped); |x * inv| < 127.5.
 struct ScaleRoundArgs {
   const void* src;
+  ptrdiff_t src_stride;  // bytes
   Real type;
-  int8_t* dst;
-  size_t n;
-  float inv;
+  void* dst;             // elements of the form `to`
+  ptrdiff_t dst_stride;  // bytes
+  uint32_t rows;
+  size_t k;
+  size_t k_pad;  // elements k..k_pad of each row are set to 0
+  Lhs to;
+  const float* inv;  // one a row
 };
 
 // y = f(y) in place; |error| <= 1e-5 * max(1, |y|) against float64, same bits on every tier.
@@ -206,6 +223,7 @@ struct Tier {
   void (*quantize)(const QuantizeArgs*);
   void (*dequantize)(const DequantizeArgs*);
   void (*range)(RangeArgs*);
+  void (*amax)(const AmaxArgs*);
   void (*scale_round)(const ScaleRoundArgs*);
   void (*activate)(const ActivateArgs*);
 };

@@ -47,6 +47,7 @@ void outer(const OuterArgs* args);
 void quantize(const QuantizeArgs* args);
 void dequantize(const DequantizeArgs* args);
 void range(RangeArgs* args);
+void amax(const AmaxArgs* args);
 void scale_round(const ScaleRoundArgs* args);
 
 // elementwise.cc

@@ -98,13 +98,11 @@ qk_status run_float(ConvCall call, Real type, size_t element) {
   const auto measure = [&](size_t row) {
     float largest = 0;
     for (int64_t i = 0; i < runs; ++i) {
-      RangeArgs range{};
-      range.src = row_at(row) + i * call.x_strides[2];
-      range.type = type;
-      range.n = length;
-      tier.range(&range);
-      if (!range.finite) finite.store(false, std::memory_order_relaxed);
-      largest = std::max(largest, range.amax);
+      float of_run = 0;
+      const AmaxArgs args{row_at(row) + i * call.x_strides[2], 0, type, 1, length, &of_run};
+      tier.amax(&args);
+      if (!std::isfinite(of_run)) finite.store(false, std::memory_order_relaxed);
+      largest = std::max(largest, of_run);
     }
     amax[row] = largest;
   };
@@ -122,10 +120,12 @@ qk_status run_float(ConvCall call, Real type, size_t element) {
     }
   }
   const auto quantize = [&](size_t row) {
-    auto* q = reinterpret_cast<int8_t*>(codes.data()) + static_cast<int64_t>(row) * call.w * call.c;
+    uint8_t* q = codes.data() + static_cast<int64_t>(row) * call.w * call.c;
     for (int64_t i = 0; i < runs; ++i, q += length) {
-      quantize_by(tier, row_at(row) + i * call.x_strides[2], type, length,
-                  inverse[row / static_cast<size_t>(call.h)], q);
+      const ScaleRoundArgs args{
+          row_at(row) + i * call.x_strides[2],        0, type, q, 0, 1, length, length, Lhs::kS8,
+          &inverse[row / static_cast<size_t>(call.h)]};
+      tier.scale_round(&args);
     }
   };
   parallel_for(static_cast<size_t>(rows), quantize);

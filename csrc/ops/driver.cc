@@ -14,6 +14,16 @@ constexpr uint32_t kMaxTile = 32 * 48;  // int32 sums of the largest tile of any
 
 // A thread pays off from about 15 microseconds of work on the slowest vector tier.
 constexpr double kMacsPerThread = 1.0e6;
+constexpr double kMacsPerTask = 2.0e6;
+constexpr int64_t kTasksPerThread = 4;
+
+void prefetch_rows(const uint8_t* data, ptrdiff_t stride, uint32_t rows, size_t bytes) {
+#if defined(__GNUC__)
+  for (uint32_t m = 0; m < rows; ++m, data += stride) {
+    for (size_t at = 0; at < bytes; at += kAlignment) __builtin_prefetch(data + at, 1);
+  }
+#endif
+}
 
 }  // namespace
 
@@ -60,6 +70,9 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   const int64_t height = round_up(ceil_div(lhs.rows, ceil_div<int64_t>(lhs.rows, kernel.mr)),
                                   static_cast<int64_t>(kernel.row_unit));
 
+  const bool far_output =
+      static_cast<size_t>(lhs.rows * packed.sizes.n_group) * out_element > cache_sizes().l2 / 2;
+
   for (int64_t panel = first_panel; panel < last_panel; panel += step) {
     const int64_t used = std::min(step, last_panel - panel);
     const int64_t column = (group * packed.sizes.panels + panel) * kPanel;
@@ -79,6 +92,10 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
       tile.m = static_cast<uint32_t>(std::min<int64_t>(height, lhs.rows - row));
       tile.a = static_cast<const uint8_t*>(lhs.data) + row * lhs.stride;
       tile.a_stride = lhs.stride;
+      if (far_output) {  // its cache lines are on their way while the dots run
+        prefetch_rows(out_column + row * out.row_stride, out.row_stride, tile.m,
+                      finish.n * out_element);
+      }
       kernel.run(&tile);
       OuterArgs outer{acc, tile.acc_stride, tile.m, tile.n, nullptr, nullptr};
       if (output.asymmetric_weights()) {
@@ -110,22 +127,26 @@ int threads_for(double macs) {
 Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes,
                  double macs) {
   const int64_t mr = plan.kernel().mr;
-  const int64_t step = plan.kernel().nr / kPanel;
-  const int threads = threads_for(macs);
+  const int64_t unit = plan.kernel().row_unit;
+  const int64_t steps = ceil_div<int64_t>(panels, plan.kernel().nr / kPanel);
+  const int64_t tiles = std::max<int64_t>(1, ceil_div(rows, mr));
   // A block of rows stays in half of L2 while all panels stream past it.
   const auto fitting = static_cast<int64_t>(cache_sizes().l2 / 2 / std::max<size_t>(row_bytes, 1));
-  int64_t block = std::max(mr, fitting / mr * mr);
-  if (threads > 1) {  // about two blocks a thread, so that a late thread costs little
-    block = std::min(block, std::max(mr, round_up(ceil_div<int64_t>(rows, 2 * threads), mr)));
-  }
   Split split{};
-  split.block_rows = std::min(block, std::max<int64_t>(rows, 1));
-  split.blocks = ceil_div(rows, split.block_rows);
+  split.blocks = ceil_div(tiles, std::max<int64_t>(1, fitting / mr));
   split.panel_ranges = 1;
-  if (threads > 1 && split.blocks < 2 * threads) {
-    split.panel_ranges =
-        std::min(ceil_div<int64_t>(panels, step), ceil_div<int64_t>(2 * threads, split.blocks));
+  const int threads = threads_for(macs);
+  if (threads > 1) {
+    // A few tasks a thread, so that a late one costs little. Columns are cut first: each weight is
+    // then read by one thread.
+    const auto tasks =
+        std::min<int64_t>(kTasksPerThread * threads,
+                          std::max<int64_t>(threads, static_cast<int64_t>(macs / kMacsPerTask)));
+    split.panel_ranges = std::min(steps, ceil_div(tasks, split.blocks));
+    split.blocks = std::min(tiles, std::max(split.blocks, ceil_div(tasks, split.panel_ranges)));
   }
+  split.block_rows = round_up(ceil_div(std::max<int64_t>(rows, 1), split.blocks), unit);
+  split.blocks = ceil_div(std::max<int64_t>(rows, 1), split.block_rows);
   return split;
 }
 

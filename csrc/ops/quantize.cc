@@ -211,12 +211,6 @@ qk_status qk_dynamic_quantize(const void* x, qk_dtype x_dtype, int64_t rows, int
       const auto* src = static_cast<const uint8_t*>(x) + static_cast<size_t>(row) * row_bytes;
       auto* dst = static_cast<uint8_t*>(q) + row * cols;
       const auto n = static_cast<size_t>(cols);
-      if (symmetric != 0) {
-        if (!qk::quantize_row(tier, src, type, n, reinterpret_cast<int8_t*>(dst), &scale[row])) {
-          finite.store(false, std::memory_order_relaxed);
-        }
-        return;
-      }
       qk::RangeArgs range{};
       range.src = src;
       range.type = type;
@@ -236,7 +230,17 @@ qk_status qk_dynamic_quantize(const void* x, qk_dtype x_dtype, int64_t rows, int
     const int64_t a_task = std::max<int64_t>(1, qk::kPiece / std::max<int64_t>(cols, 1));
     const auto task = [&](size_t index) {
       const int64_t first = static_cast<int64_t>(index) * a_task;
-      for (int64_t row = first; row < std::min(rows, first + a_task); ++row) quantize_one(row);
+      const int64_t last = std::min(rows, first + a_task);
+      if (symmetric == 0) {
+        for (int64_t row = first; row < last; ++row) quantize_one(row);
+        return;
+      }
+      const auto* src = static_cast<const uint8_t*>(x) + static_cast<size_t>(first) * row_bytes;
+      const auto n = static_cast<size_t>(cols);
+      const qk::RealRows reals{src, static_cast<ptrdiff_t>(row_bytes), type, last - first, n};
+      const qk::CodeRows codes{static_cast<uint8_t*>(q) + first * cols, cols, n, qk::Lhs::kS8,
+                               scale + first};
+      if (!qk::quantize_rows(tier, reals, codes)) finite.store(false, std::memory_order_relaxed);
     };
     qk::parallel_for(static_cast<size_t>(qk::ceil_div(rows, a_task)), task);
     if (!finite.load()) return qk::not_finite();

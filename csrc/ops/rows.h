@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Dynamic symmetric quantization of one row: scale = amax / 127, q = rint(x * (127 / amax)).
+// Dynamic symmetric quantization: scale = amax / 127, q = rint(x * (127 / amax)).
 #ifndef QKERNELS_OPS_ROWS_H
 #define QKERNELS_OPS_ROWS_H
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "kernels/contract.h"
 
@@ -22,29 +22,46 @@ inline float symmetric_scale(float amax, float* inverse) {
   return usable ? amax / 127.0f : 1.0f;
 }
 
-// n elements of x to q with a given inverse scale; 0 gives zeros.
-inline void quantize_by(const Tier& tier, const void* x, Real type, size_t n, float inverse,
-                        int8_t* q) {
-  if (inverse == 0) {
-    std::memset(q, 0, n);
-    return;
-  }
-  const ScaleRoundArgs args{x, type, q, n, inverse};
-  tier.scale_round(&args);
-}
+struct RealRows {
+  const uint8_t* data;
+  ptrdiff_t stride;  // bytes
+  Real type;
+  int64_t rows;
+  size_t k;
+};
 
-// False when x holds an infinity or NaN; q is then unspecified.
-inline bool quantize_row(const Tier& tier, const void* x, Real type, size_t n, int8_t* q,
-                         float* scale) {
-  RangeArgs range{};
-  range.src = x;
-  range.type = type;
-  range.n = n;
-  tier.range(&range);
-  if (!range.finite) return false;
-  float inverse = 0;
-  *scale = symmetric_scale(range.amax, &inverse);
-  quantize_by(tier, x, type, n, inverse, q);
+// Where the codes of rows go, in the form that a kernel reads, and their scales.
+struct CodeRows {
+  uint8_t* data;
+  ptrdiff_t stride;  // bytes
+  size_t k_pad;      // elements k..k_pad are set to 0
+  Lhs form;
+  float* scale;
+};
+
+// Each row by its own range. False when x holds an infinity or NaN; the codes are then unspecified.
+inline bool quantize_rows(const Tier& tier, const RealRows& x, const CodeRows& q) {
+  constexpr int64_t kMost = 64;
+  constexpr size_t kBytes = 16384;  // of x: in L1 when the second step reads it again
+  const size_t row_bytes = std::max<size_t>(1, x.k * (x.type == Real::kFloat32 ? 4 : 2));
+  const auto fitting = static_cast<int64_t>(std::max<size_t>(1, kBytes / row_bytes));
+  const int64_t piece = std::min(kMost, fitting);
+  float amax[kMost];
+  float inverse[kMost];
+  for (int64_t row = 0; row < x.rows; row += piece) {
+    const auto rows = static_cast<uint32_t>(std::min(piece, x.rows - row));
+    const uint8_t* const src = x.data + row * x.stride;
+    const AmaxArgs measure{src, x.stride, x.type, rows, x.k, amax};
+    tier.amax(&measure);
+    for (uint32_t m = 0; m < rows; ++m) {
+      if (!std::isfinite(amax[m])) return false;
+      q.scale[row + m] = symmetric_scale(amax[m], &inverse[m]);
+    }
+    const ScaleRoundArgs round{src,      x.stride, x.type, q.data + row * q.stride,
+                               q.stride, rows,     x.k,    q.k_pad,
+                               q.form,   inverse};
+    tier.scale_round(&round);
+  }
   return true;
 }
 

@@ -295,30 +295,111 @@ QK_TEST(sixteen_bit_conversions_exhaustive) {
   });
 }
 
-QK_TEST(scale_round) {
+// A value of magnitude at most 1 in the type, as its bytes at `to`.
+void put_unit(uint8_t* to, Real type, Random* random) {
+  const float v = random->next() % 3 != 0 ? random->real(-1.0f, 1.0f)
+                                          : static_cast<float>(random->integer(-127, 127)) / 128.0f;
+  const uint32_t bits = bits_of(v) >> 16;
+  const auto half = static_cast<uint16_t>(random->integer(0, 0x3c00) | (random->next() & 0x8000));
+  if (type == Real::kFloat32) std::memcpy(to, &v, 4);
+  if (type == Real::kBFloat16) std::memcpy(to, &bits, 2);
+  if (type == Real::kFloat16) std::memcpy(to, &half, 2);
+}
+
+QK_TEST(amax) {
   for_each_tier([](const char* name, const ResolvedTier& tier) {
     for (const Real type : kReals) {
-      for (size_t n = 0; n <= 300; n += n < 71 ? 1 : 57) {
-        set_context("%s type=%d n=%zu", name, int(type), n);
-        Random random(n + 7);
-        const Guarded src(n * size_of(type), n % 2), dst(n, n % 3 == 0);
-        for (size_t i = 0; i < n; ++i) {
-          const float v = i % 3 ? random.real(-1.0f, 1.0f)
-                                : static_cast<float>(random.integer(-127, 127)) / 128.0f;
-          const uint32_t bits = bits_of(v) >> 16;
-          const uint16_t half =
-              static_cast<uint16_t>(random.integer(0, 0x3c00) | (random.next() & 0x8000));
-          if (type == Real::kFloat32) std::memcpy(src.data() + i * 4, &v, 4);
-          if (type == Real::kBFloat16) std::memcpy(src.data() + i * 2, &bits, 2);
-          if (type == Real::kFloat16) std::memcpy(src.data() + i * 2, &half, 2);
+      for (size_t k = 0; k <= 300; k += k < 71 ? 1 : 57) {
+        set_context("%s type=%d k=%zu", name, int(type), k);
+        Random random(k + 3);
+        const uint32_t rows = 3;
+        const size_t stride = k * size_of(type) + 2 * (k % 5);
+        const Guarded src(k == 0 ? 0 : (rows - 1) * stride + k * size_of(type), k % 2);
+        for (uint32_t m = 0; m < rows; ++m) {
+          for (size_t i = 0; i < k; ++i) {
+            put_unit(src.data() + m * stride + i * size_of(type), type, &random);
+          }
         }
-        for (const float inv : {127.0f, 64.0f, 100.3f}) {
-          const ScaleRoundArgs args = {src.data(), type, dst.as<int8_t>(), n, inv};
+        float found[rows];
+        const AmaxArgs args = {src.data(), static_cast<ptrdiff_t>(stride), type, rows, k, found};
+        tier.table.amax(&args);
+        for (uint32_t m = 0; m < rows; ++m) {
+          float expected = 0;
+          for (size_t i = 0; i < k; ++i) {
+            expected = std::max(expected, std::fabs(value_at(src.data() + m * stride, type, i)));
+          }
+          CHECK_SAME_FLOAT(found[m], expected);
+        }
+        if (k == 0) continue;
+        // An infinity or NaN at any place shows, whatever stands beside it.
+        const size_t at = random.next() % k;
+        for (const uint32_t bits :
+             {0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffc00001u, 0x7f810000u}) {
+          const auto high = static_cast<uint16_t>(bits >> 16);
+          const auto half = static_cast<uint16_t>((high & 0x8000) | 0x7c00 | ((high & 0x7f) << 3));
+          uint8_t* const to = src.data() + stride + at * size_of(type);
+          if (type == Real::kFloat32) std::memcpy(to, &bits, 4);
+          if (type == Real::kBFloat16) std::memcpy(to, &high, 2);
+          if (type == Real::kFloat16) std::memcpy(to, &half, 2);
+          tier.table.amax(&args);
+          CHECK(std::isfinite(found[0]));
+          CHECK(!std::isfinite(found[1]));
+          CHECK(std::isfinite(found[2]));
+        }
+      }
+    }
+  });
+}
+
+QK_TEST(scale_round) {
+  for_each_tier([](const char* name, const ResolvedTier& tier) {
+    const float inverses[] = {127.0f, 64.0f, 0.0f, 100.3f};
+    constexpr uint32_t kRows = 4;
+    for (const Real type : kReals) {
+      for (const Lhs form : {Lhs::kS8, Lhs::kU8, Lhs::kS16}) {
+        for (size_t k = 0; k <= 300; k += k < 71 ? 1 : 57) {
+          set_context("%s type=%d form=%d k=%zu", name, int(type), int(form), k);
+          Random random(k + 7);
+          const size_t unit = form == Lhs::kS16 ? 2 : 1;
+          const size_t k_pad = k + k % 4;
+          const size_t src_stride = k * size_of(type) + 2 * (k % 3);
+          const size_t dst_stride = (k_pad + k % 7) * unit;
+          const Guarded src(k == 0 ? 0 : (kRows - 1) * src_stride + k * size_of(type), k % 2);
+          const Guarded dst((kRows - 1) * dst_stride + k_pad * unit, k % 3 == 0);
+          for (uint32_t m = 0; m < kRows; ++m) {
+            for (size_t i = 0; i < k; ++i) {
+              put_unit(src.data() + m * src_stride + i * size_of(type), type, &random);
+            }
+          }
+          const ScaleRoundArgs args = {src.data(),
+                                       static_cast<ptrdiff_t>(src_stride),
+                                       type,
+                                       dst.data(),
+                                       static_cast<ptrdiff_t>(dst_stride),
+                                       kRows,
+                                       k,
+                                       k_pad,
+                                       form,
+                                       inverses};
           tier.table.scale_round(&args);
-          for (size_t i = 0; i < n; ++i) {
-            const double product = static_cast<double>(value_at(src.data(), type, i)) * inv;
-            const int expected = static_cast<int>(std::nearbyint(static_cast<float>(product)));
-            CHECK_EQUAL(int{dst.as<int8_t>()[i]}, expected);
+          for (uint32_t m = 0; m < kRows; ++m) {
+            for (size_t i = 0; i < k_pad; ++i) {
+              const uint8_t* const at = dst.data() + m * dst_stride + i * unit;
+              int32_t code = form == Lhs::kU8 && i < k ? *at - 128 : static_cast<int8_t>(*at);
+              if (form == Lhs::kS16) {
+                int16_t wide = 0;
+                std::memcpy(&wide, at, 2);
+                code = wide;
+              }
+              int32_t expected = 0;
+              if (i < k) {
+                const float product = static_cast<float>(
+                    static_cast<double>(value_at(src.data() + m * src_stride, type, i)) *
+                    inverses[m]);
+                expected = static_cast<int32_t>(std::nearbyint(product));
+              }
+              CHECK_EQUAL(code, expected);
+            }
           }
         }
       }

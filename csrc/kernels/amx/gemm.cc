@@ -122,9 +122,9 @@ void enter() {
 void leave() { _tile_release(); }
 
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kS8, kMr, kNr, kKr, kTileRows, kMinRows,
+    {"gemm_s8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kS8, kMr, kNr, kKr, kTileRows, kMinRows, 64,
      run<true>},
-    {"gemm_u8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, kTileRows, kMinRows,
+    {"gemm_u8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, kTileRows, kMinRows, 64,
      run<false>},
 };
 

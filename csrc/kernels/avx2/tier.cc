@@ -24,6 +24,7 @@ constexpr Tier kTier = {
     quantize,
     dequantize,
     range,
+    amax,
     scale_round,
     activate,
 };

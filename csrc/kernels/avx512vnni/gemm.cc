@@ -25,7 +25,7 @@ constexpr uint32_t kMr = 12;
 constexpr uint32_t kNr = 2 * kPanel;
 constexpr uint32_t kKr = 4;
 constexpr ptrdiff_t kBlock = kKr * kPanel;
-constexpr ptrdiff_t kAhead = 4096;        // bytes of w, see docs/performance.md
+constexpr ptrdiff_t kAhead = 4096;       // bytes of w, see docs/performance.md
 constexpr uint32_t kRowsToPrefetch = 3;  // fewer rows are bound by loads: a prefetch costs one
 
 constexpr uint32_t kTrio = 3;  // rows of one base register: base, base + stride, base + 2 * stride
@@ -84,8 +84,8 @@ void run_tile(const TileArgs* args) {
   QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
     for (uint32_t p = 0; p < Panels; ++p) {
-      _mm512_storeu_si512(
-          out + static_cast<ptrdiff_t>(m) * args->acc_stride + p * sizeof(__m512i), acc[m][p]);
+      _mm512_storeu_si512(out + static_cast<ptrdiff_t>(m) * args->acc_stride + p * sizeof(__m512i),
+                          acc[m][p]);
     }
   }
 }
@@ -109,7 +109,7 @@ void run(const TileArgs* args) {
 }  // namespace
 
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_u8s8_12x32x4_avx512vnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, 1, 1, run},
+    {"gemm_u8s8_12x32x4_avx512vnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, 1, 1, 1, run},
 };
 
 }  // namespace qk::QK_TIER

@@ -25,6 +25,7 @@ constexpr Tier kTier = {
     nullptr,
     nullptr,
     nullptr,
+    nullptr,
 };
 
 const Tier tier = kTier;

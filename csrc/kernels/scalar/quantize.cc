@@ -13,6 +13,7 @@ void dequantize(const DequantizeArgs* args) { run_dequantize(*args); }
 
 void range(RangeArgs* args) { run_range(*args); }
 
+void amax(const AmaxArgs* args) { run_amax(*args); }
 void scale_round(const ScaleRoundArgs* args) { run_scale_round(*args); }
 
 }  // namespace qk::QK_TIER

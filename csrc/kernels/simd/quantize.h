@@ -225,13 +225,15 @@ void range_run(RangeArgs& a) {
   for (; a.n - i >= kLanes; i += kLanes) step(bytes_at(a.src, i * kSize), 0);
   if (i < a.n) step(PanelTail<kSize>(bytes_at(a.src, i * kSize), a.n - i).data, 0);
 
-  float low[kUnroll * kLanes], high[kUnroll * kLanes];
-  for (size_t u = 0; u < kUnroll; ++u) {
-    store_f(low + u * kLanes, lowest[u]);
-    store_f(high + u * kLanes, highest[u]);
+  for (size_t u = 1; u < kUnroll; ++u) {
+    lowest[0] = min(lowest[0], lowest[u]);
+    highest[0] = max(highest[0], highest[u]);
   }
+  float low[kLanes], high[kLanes];
+  store_f(low, lowest[0]);
+  store_f(high, highest[0]);
   float smallest = infinity(), largest = -infinity();
-  for (size_t j = 0; j < kUnroll * kLanes; ++j) {
+  for (size_t j = 0; j < kLanes; ++j) {
     smallest = low[j] < smallest ? low[j] : smallest;
     largest = high[j] > largest ? high[j] : largest;
   }
@@ -257,28 +259,87 @@ inline void run_range(RangeArgs& a) {
   }
 }
 
+// Bits of |x| compare as integers in the order of the values, NaN above infinity: one maximum finds
+// the largest and whether all are finite.
 template <Real kReal>
+void amax_rows(const AmaxArgs& a) {
+  constexpr size_t kSize = kRealSize<kReal>;
+  constexpr size_t kUnroll = 4;  // as many chains as hide the latency of max
+  const VI magnitude = splat_i(0x7fffffff);
+  for (uint32_t row = 0; row < a.rows; ++row) {
+    const uint8_t* src = bytes_at(a.src, static_cast<ptrdiff_t>(row) * a.src_stride);
+    VI largest[kUnroll];
+    for (VI& v : largest) v = splat_i(0);
+    const auto step = [&](const void* from, size_t u) {
+      largest[u] = max(largest[u], bit_and(bits_of(load_real<kReal>(from)), magnitude));
+    };
+    size_t i = 0;
+    for (; a.k - i >= kUnroll * kLanes; i += kUnroll * kLanes) {
+      for (size_t u = 0; u < kUnroll; ++u) step(src + (i + u * kLanes) * kSize, u);
+    }
+    for (; a.k - i >= kLanes; i += kLanes) step(src + i * kSize, 0);
+    if (i < a.k) step(PanelTail<kSize>(src + i * kSize, a.k - i).data, 1);
+    const int32_t bits = max_lanes(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
+    memcpy(&a.amax[row], &bits, sizeof(bits));
+  }
+}
+
+inline void run_amax(const AmaxArgs& a) {
+  switch (a.type) {
+    case Real::kFloat32:
+      return amax_rows<Real::kFloat32>(a);
+    case Real::kFloat16:
+      return amax_rows<Real::kFloat16>(a);
+    case Real::kBFloat16:
+      return amax_rows<Real::kBFloat16>(a);
+  }
+}
+
+template <Real kReal, Lhs kTo>
 inline void scale_round_panel(const void* src, void* dst, VF inv) {
   VI q[kVecs];
   for (uint32_t i = 0; i < kVecs; ++i) {
     q[i] = to_int(mul(load_real<kReal>(bytes_at(src, i * kLanes * kRealSize<kReal>)), inv));
+    if constexpr (kTo == Lhs::kU8) q[i] = bit_xor(q[i], splat_i(0x80));
   }
-  store_panel_bytes(dst, q);
+  if constexpr (kTo == Lhs::kS16) {
+    store_panel_words(dst, q);
+  } else {
+    store_panel_bytes(dst, q);
+  }
+}
+
+template <Real kReal, Lhs kTo>
+void scale_round_rows(const ScaleRoundArgs& a) {
+  constexpr size_t kSize = kRealSize<kReal>;
+  constexpr size_t kOut = kTo == Lhs::kS16 ? 2 : 1;
+  for (uint32_t row = 0; row < a.rows; ++row) {
+    const uint8_t* src = bytes_at(a.src, static_cast<ptrdiff_t>(row) * a.src_stride);
+    uint8_t* dst = bytes_at(a.dst, static_cast<ptrdiff_t>(row) * a.dst_stride);
+    const VF inv = splat_f(a.inv[row]);
+    size_t i = 0;
+    for (; a.k - i >= kPanel; i += kPanel) {
+      scale_round_panel<kReal, kTo>(src + i * kSize, dst + i * kOut, inv);
+    }
+    if (i < a.k) {
+      const PanelTail<kSize> tail(src + i * kSize, a.k - i);
+      alignas(64) uint8_t whole[kPanel * kOut];
+      scale_round_panel<kReal, kTo>(tail.data, whole, inv);
+      copy_tail<kPanel * kOut>(dst + i * kOut, whole, (a.k - i) * kOut);
+    }
+    if (a.k_pad > a.k) memset(dst + a.k * kOut, 0, (a.k_pad - a.k) * kOut);
+  }
 }
 
 template <Real kReal>
 void scale_round_real(const ScaleRoundArgs& a) {
-  constexpr size_t kSize = kRealSize<kReal>;
-  const VF inv = splat_f(a.inv);
-  size_t i = 0;
-  for (; a.n - i >= kPanel; i += kPanel) {
-    scale_round_panel<kReal>(bytes_at(a.src, i * kSize), bytes_at(a.dst, i), inv);
-  }
-  if (i < a.n) {
-    const PanelTail<kSize> src(bytes_at(a.src, i * kSize), a.n - i);
-    uint8_t dst[kPanel];
-    scale_round_panel<kReal>(src.data, dst, inv);
-    copy_tail<kPanel>(bytes_at(a.dst, i), dst, a.n - i);
+  switch (a.to) {
+    case Lhs::kS8:
+      return scale_round_rows<kReal, Lhs::kS8>(a);
+    case Lhs::kU8:
+      return scale_round_rows<kReal, Lhs::kU8>(a);
+    case Lhs::kS16:
+      return scale_round_rows<kReal, Lhs::kS16>(a);
   }
 }
 

@@ -56,6 +56,11 @@ inline void store_panel_bytes(void* p, const VI (&v)[kVecs]) {
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(in_order));
 }
 
+inline void store_panel_words(void* p, const VI (&v)[kVecs]) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[0], v[1]), 0xd8);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), words);
+}
+
 // float32.
 inline VF add(VF a, VF b) { return _mm256_add_ps(a, b); }
 inline VF sub(VF a, VF b) { return _mm256_sub_ps(a, b); }
@@ -138,6 +143,7 @@ inline VI select(VM m, VI yes, VI no) {
 }
 
 // Conversions.
+inline VI bits_of(VF v) { return _mm256_castps_si256(v); }
 inline VF to_float(VI v) { return _mm256_cvtepi32_ps(v); }
 inline VI to_int(VF v) { return _mm256_cvtps_epi32(v); }  // MXCSR: nearest even
 
@@ -167,6 +173,12 @@ inline int32_t sum_lanes(VI v) {
   sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
   sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
   return _mm_cvtsi128_si32(sum);
+}
+inline int32_t max_lanes(VI v) {
+  __m128i most = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4e));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0xb1));
+  return _mm_cvtsi128_si32(most);
 }
 
 template <bool kSigned>

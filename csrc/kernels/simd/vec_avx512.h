@@ -58,6 +58,10 @@ inline void store_panel_bytes(void* p, const VI (&v)[kVecs]) {
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v[0]));
 }
 
+inline void store_panel_words(void* p, const VI (&v)[kVecs]) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v[0]));
+}
+
 // float32.
 inline VF add(VF a, VF b) { return _mm512_add_ps(a, b); }
 inline VF sub(VF a, VF b) { return _mm512_sub_ps(a, b); }
@@ -133,6 +137,7 @@ inline VF select(VM m, VF yes, VF no) { return _mm512_mask_blend_ps(m.lanes, no,
 inline VI select(VM m, VI yes, VI no) { return _mm512_mask_blend_epi32(m.lanes, no, yes); }
 
 // Conversions.
+inline VI bits_of(VF v) { return _mm512_castps_si512(v); }
 inline VF to_float(VI v) { return _mm512_cvtepi32_ps(v); }
 inline VI to_int(VF v) { return _mm512_cvtps_epi32(v); }  // MXCSR: nearest even
 
@@ -157,6 +162,7 @@ inline VI add_bytes(VI acc, VB unsigned_bytes) {
   return _mm512_add_epi32(acc, _mm512_sad_epu8(unsigned_bytes, _mm512_setzero_si512()));
 }
 inline int32_t sum_lanes(VI v) { return _mm512_reduce_add_epi32(v); }
+inline int32_t max_lanes(VI v) { return _mm512_reduce_max_epi32(v); }
 
 template <bool kSigned>
 inline void widen_b(void* dst, const void* src) {

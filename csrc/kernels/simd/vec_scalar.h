@@ -81,6 +81,13 @@ inline void store_panel_bytes(void* p, const VI (&v)[kVecs]) {
   memcpy(p, bytes, kPanel);
 }
 
+// The low half of each lane of a panel; the values fit into int16.
+inline void store_panel_words(void* p, const VI (&v)[kVecs]) {
+  uint16_t words[kPanel];
+  for (uint32_t i = 0; i < kPanel; ++i) words[i] = static_cast<uint16_t>(v[i]);
+  memcpy(p, words, sizeof(words));
+}
+
 // float32.
 inline VF add(VF a, VF b) { return a + b; }
 inline VF sub(VF a, VF b) { return a - b; }
@@ -134,6 +141,7 @@ inline VF select(VM m, VF yes, VF no) { return m ? yes : no; }
 inline VI select(VM m, VI yes, VI no) { return m ? yes : no; }
 
 // Conversions.
+inline VI bits_of(VF v) { return bits_as<int32_t>(v); }
 inline VF to_float(VI v) { return static_cast<float>(v); }
 
 // Half to even. Adding 2^23 leaves no fraction bits, so the sum is rounded as IEEE demands. What
@@ -162,6 +170,7 @@ inline void store_b(void* p, VB v) { memcpy(p, &v, sizeof(v)); }
 inline VB flip_sign(VB v) { return v ^ 0x80; }
 inline VI add_bytes(VI acc, VB unsigned_bytes) { return add(acc, VI{unsigned_bytes}); }
 inline int32_t sum_lanes(VI v) { return v; }
+inline int32_t max_lanes(VI v) { return v; }
 
 // kByteLanes bytes to int16.
 template <bool kSigned>
