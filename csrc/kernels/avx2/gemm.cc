@@ -48,6 +48,7 @@ __m256i join_halves(__m256i low, __m256i high) {
 template <uint32_t Rows, uint32_t Vectors>
 void run_part(const TileArgs* args, const int8_t* panel, uint32_t first_vector, int32_t* acc_out) {
   __m256i acc[Rows][Vectors];
+  QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
     for (uint32_t v = 0; v < Vectors; ++v) acc[m][v] = _mm256_setzero_si256();
   }
@@ -72,15 +73,25 @@ void run_part(const TileArgs* args, const int8_t* panel, uint32_t first_vector, 
       }
     }
   }
+  char* const out = reinterpret_cast<char*>(acc_out + first_vector * kLaneColumns);
+  const auto at = [&](uint32_t m, uint32_t v) {
+    return reinterpret_cast<__m256i*>(out + static_cast<ptrdiff_t>(m) * args->acc_stride) + v / 2;
+  };
+  QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
-    __m256i* out = reinterpret_cast<__m256i*>(reinterpret_cast<char*>(acc_out) +
-                                              static_cast<ptrdiff_t>(m) * args->acc_stride +
-                                              first_vector * kLaneColumns * sizeof(int32_t));
-    for (uint32_t v = 0; v < Vectors; v += 2, ++out) {
-      __m256i sum = join_halves(acc[m][v], acc[m][v + 1]);
-      if (args->accumulate) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(out));
-      _mm256_storeu_si256(out, sum);
+    for (uint32_t v = 0; v < Vectors; v += 2) acc[m][v] = join_halves(acc[m][v], acc[m][v + 1]);
+  }
+  if (args->accumulate) {
+    QK_UNROLL
+    for (uint32_t m = 0; m < Rows; ++m) {
+      for (uint32_t v = 0; v < Vectors; v += 2) {
+        acc[m][v] = _mm256_add_epi32(acc[m][v], _mm256_loadu_si256(at(m, v)));
+      }
     }
+  }
+  QK_UNROLL
+  for (uint32_t m = 0; m < Rows; ++m) {
+    for (uint32_t v = 0; v < Vectors; v += 2) _mm256_storeu_si256(at(m, v), acc[m][v]);
   }
 }
 

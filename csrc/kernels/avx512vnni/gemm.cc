@@ -70,23 +70,21 @@ void run_tile(const TileArgs* args) {
       for (uint32_t i = 0; i < kTrios; ++i) base[i] += kKr;
     }
   }
-  char* out = reinterpret_cast<char*>(args->acc);
+  char* const out = reinterpret_cast<char*>(args->acc);
+  const auto at = [&](uint32_t m, uint32_t p) {
+    return out + static_cast<ptrdiff_t>(m) * args->acc_stride + p * sizeof(__m512i);
+  };
   if (args->accumulate) {
     QK_UNROLL
     for (uint32_t m = 0; m < Rows; ++m) {
       for (uint32_t p = 0; p < Panels; ++p) {
-        acc[m][p] = _mm512_add_epi32(
-            acc[m][p], _mm512_loadu_si512(out + static_cast<ptrdiff_t>(m) * args->acc_stride +
-                                          p * sizeof(__m512i)));
+        acc[m][p] = _mm512_add_epi32(acc[m][p], _mm512_loadu_si512(at(m, p)));
       }
     }
   }
   QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
-    for (uint32_t p = 0; p < Panels; ++p) {
-      _mm512_storeu_si512(out + static_cast<ptrdiff_t>(m) * args->acc_stride + p * sizeof(__m512i),
-                          acc[m][p]);
-    }
+    for (uint32_t p = 0; p < Panels; ++p) _mm512_storeu_si512(at(m, p), acc[m][p]);
   }
 }
 

@@ -25,10 +25,13 @@ constexpr uint32_t kMr = 6;
 constexpr uint32_t kKr = 4;
 constexpr uint32_t kVectors = 2;  // of 8 columns, a panel
 constexpr ptrdiff_t kBlock = kKr * kPanel;
+constexpr ptrdiff_t kAhead = 4096;       // bytes of w, see docs/performance.md
+constexpr uint32_t kRowsToPrefetch = 3;  // fewer rows are bound by loads: a prefetch costs one
 
 template <uint32_t Rows>
 void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
   __m256i acc[Rows][kVectors];
+  QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
     for (uint32_t v = 0; v < kVectors; ++v) acc[m][v] = _mm256_setzero_si256();
   }
@@ -40,6 +43,9 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
     }
     const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
     for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
+      if constexpr (Rows >= kRowsToPrefetch) {
+        _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead, _MM_HINT_T1);
+      }
       __m256i half[kVectors];
       for (uint32_t v = 0; v < kVectors; ++v) {
         half[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w) + v);
@@ -54,14 +60,21 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
       }
     }
   }
-  for (uint32_t m = 0; m < Rows; ++m) {
-    __m256i* out = reinterpret_cast<__m256i*>(reinterpret_cast<char*>(acc_out) +
-                                              static_cast<ptrdiff_t>(m) * args->acc_stride);
-    for (uint32_t v = 0; v < kVectors; ++v, ++out) {
-      __m256i sum = acc[m][v];
-      if (args->accumulate) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(out));
-      _mm256_storeu_si256(out, sum);
+  char* const out = reinterpret_cast<char*>(acc_out);
+  const auto at = [&](uint32_t m, uint32_t v) {
+    return reinterpret_cast<__m256i*>(out + static_cast<ptrdiff_t>(m) * args->acc_stride) + v;
+  };
+  if (args->accumulate) {
+    QK_UNROLL
+    for (uint32_t m = 0; m < Rows; ++m) {
+      for (uint32_t v = 0; v < kVectors; ++v) {
+        acc[m][v] = _mm256_add_epi32(acc[m][v], _mm256_loadu_si256(at(m, v)));
+      }
     }
+  }
+  QK_UNROLL
+  for (uint32_t m = 0; m < Rows; ++m) {
+    for (uint32_t v = 0; v < kVectors; ++v) _mm256_storeu_si256(at(m, v), acc[m][v]);
   }
 }
 
