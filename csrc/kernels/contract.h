@@ -44,6 +44,8 @@ struct TileArgs {
   uint32_t m;              // rows, 1..mr
   uint32_t n;              // columns, a multiple of kPanel, kPanel..nr
   bool accumulate;         // add to acc instead of overwriting it
+  void (*between)(void*);  // null, or work of others to be called between steps (overlaps)
+  void* between_context;
 };
 
 struct GemmKernel {
@@ -54,6 +56,7 @@ struct GemmKernel {
   uint16_t row_unit;   // rows of a must be readable up to a multiple of this (AMX: whole tiles)
   uint16_t m_min;      // fewer rows than this are better served by the parent's kernel
   uint16_t row_align;  // bytes: rows that start at multiples of it are read at full speed
+  bool overlaps;       // calls `between` once a step: the vector units are idle meanwhile
   void (*run)(const TileArgs*);
 };
 

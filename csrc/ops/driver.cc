@@ -46,10 +46,54 @@ void finish_tile(const Tier& tier, const Output& output, EpilogueArgs* args) {
   }
 }
 
+namespace {
+
+// The epilogue of a finished tile, a few rows at a time.
+class Finisher {
+ public:
+  Finisher(const Tier& tier, const Output& output) : tier_(tier), output_(output) {}
+
+  // Takes over a tile that is to be done in about `slices` calls of run_slice.
+  void begin(const EpilogueArgs& tile, uint32_t slices) {
+    tile_ = tile;
+    left_ = tile.m;
+    slice_ = ceil_div(tile.m, slices);
+  }
+
+  static void run_slice(void* finisher) {
+    auto* const self = static_cast<Finisher*>(finisher);
+    if (self->left_ > 0) self->finish(std::min(self->slice_, self->left_));
+  }
+
+  void flush() {
+    if (left_ > 0) finish(left_);
+  }
+
+ private:
+  void finish(uint32_t rows) {
+    tile_.m = rows;
+    finish_tile(tier_, output_, &tile_);
+    left_ -= rows;
+    tile_.acc += static_cast<ptrdiff_t>(rows) * tile_.acc_stride /
+                 static_cast<ptrdiff_t>(sizeof(*tile_.acc));
+    tile_.out = static_cast<uint8_t*>(tile_.out) + static_cast<ptrdiff_t>(rows) * tile_.out_stride;
+    if (tile_.row_scale != nullptr) tile_.row_scale += rows;
+  }
+
+  const Tier& tier_;
+  const Output& output_;
+  EpilogueArgs tile_{};
+  uint32_t left_ = 0;
+  uint32_t slice_ = 0;
+};
+
+}  // namespace
+
 void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& packed, int64_t group,
                int64_t first_panel, int64_t last_panel, const LhsBlock& lhs,
                const Destination& out) {
-  alignas(kAlignment) int32_t acc[kMaxTile];
+  // Two tiles: where the kernel overlaps, one is finished while the next one's dots run.
+  alignas(kAlignment) int32_t sums[2][kMaxTile];
   const GemmKernel& kernel = plan.kernel();
   const Tier& tier = plan.tier->table;
   const int64_t step = kernel.nr / kPanel;
@@ -57,6 +101,9 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   const uint8_t* const panels =
       packed.panels() + static_cast<size_t>(group) * packed.sizes.group_bytes;
   int32_t negated_sums[64];  // of the rows of a tile, mr <= 64
+  const uint32_t k_steps = std::max<uint32_t>(1, lhs.n_taps * (lhs.k / kernel.kr));
+  Finisher finisher(tier, output);
+  unsigned turn = 0;
 
   TileArgs tile{};
   tile.taps = lhs.taps;
@@ -64,12 +111,14 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   tile.k = lhs.k;
   tile.w_stride = static_cast<ptrdiff_t>(packed.sizes.panel_bytes);
   tile.w_tap_stride = lhs.w_tap_stride;
-  tile.acc = acc;
+  if (kernel.overlaps) {
+    tile.between = Finisher::run_slice;
+    tile.between_context = &finisher;
+  }
 
   // Tiles of equal height: a last one of a row or two would read all weights for little work.
   const int64_t height = round_up(ceil_div(lhs.rows, ceil_div<int64_t>(lhs.rows, kernel.mr)),
                                   static_cast<int64_t>(kernel.row_unit));
-
   const bool far_output =
       static_cast<size_t>(lhs.rows * packed.sizes.n_group) * out_element > cache_sizes().l2 / 2;
 
@@ -80,7 +129,6 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
     tile.n = static_cast<uint32_t>(used * kPanel);
     tile.acc_stride = static_cast<ptrdiff_t>(tile.n * sizeof(int32_t));
     EpilogueArgs finish = output.arguments(column, plan.flips());
-    finish.acc = acc;
     finish.acc_stride = tile.acc_stride;
     finish.out_stride = out.row_stride;
     finish.n =
@@ -89,6 +137,8 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
         out.data + static_cast<size_t>(group * packed.sizes.n_group + panel * kPanel) * out_element;
 
     for (int64_t row = 0; row < lhs.rows; row += height) {
+      int32_t* const acc = sums[turn];
+      tile.acc = acc;
       tile.m = static_cast<uint32_t>(std::min<int64_t>(height, lhs.rows - row));
       tile.a = static_cast<const uint8_t*>(lhs.data) + row * lhs.stride;
       tile.a_stride = lhs.stride;
@@ -97,6 +147,7 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
                       finish.n * out_element);
       }
       kernel.run(&tile);
+      finisher.flush();
       OuterArgs outer{acc, tile.acc_stride, tile.m, tile.n, nullptr, nullptr};
       if (output.asymmetric_weights()) {
         for (uint32_t m = 0; m < tile.m; ++m) {
@@ -111,12 +162,19 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
         outer.col = output.outer_row(column);
         tier.outer(&outer);
       }
+      finish.acc = acc;
       finish.m = tile.m;
       finish.out = out_column + row * out.row_stride;
       finish.row_scale = lhs.row_scale == nullptr ? nullptr : lhs.row_scale + row;
-      finish_tile(tier, output, &finish);
+      if (kernel.overlaps) {
+        finisher.begin(finish, k_steps);
+        turn = 1 - turn;
+      } else {
+        finish_tile(tier, output, &finish);
+      }
     }
   }
+  finisher.flush();
 }
 
 int threads_for(double macs) {

@@ -84,6 +84,7 @@ void run_tile(const TileArgs* args) {
         _tile_loadd(5, a + static_cast<ptrdiff_t>(kTileRows) * args->a_stride, args->a_stride);
       }
       dot<Signed, Lower, Right>();
+      if (args->between != nullptr) args->between(args->between_context);
     }
   }
   _tile_stored(0, acc, acc_stride);
@@ -123,9 +124,9 @@ void leave() { _tile_release(); }
 
 extern const GemmKernel gemm_kernels[] = {
     {"gemm_s8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kS8, kMr, kNr, kKr, kTileRows, kMinRows, 64,
-     run<true>},
+     true, run<true>},
     {"gemm_u8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, kTileRows, kMinRows, 64,
-     run<false>},
+     true, run<false>},
 };
 
 }  // namespace qk::QK_TIER

@@ -119,7 +119,7 @@ void run(const TileArgs* args) {
 }  // namespace
 
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s16s8_6x16x4_avx2", LayoutId::k_k4n16, Lhs::kS16, kMr, kPanel, kKr, 1, 1, 1, run},
+    {"gemm_s16s8_6x16x4_avx2", LayoutId::k_k4n16, Lhs::kS16, kMr, kPanel, kKr, 1, 1, 1, false, run},
 };
 
 }  // namespace qk::QK_TIER

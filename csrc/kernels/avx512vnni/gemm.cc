@@ -107,7 +107,8 @@ void run(const TileArgs* args) {
 }  // namespace
 
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_u8s8_12x32x4_avx512vnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, 1, 1, 1, run},
+    {"gemm_u8s8_12x32x4_avx512vnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, 1, 1, 1, false,
+     run},
 };
 
 }  // namespace qk::QK_TIER

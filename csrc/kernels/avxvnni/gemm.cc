@@ -96,7 +96,8 @@ void run(const TileArgs* args) {
 }  // namespace
 
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_u8s8_6x16x4_avxvnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kPanel, kKr, 1, 1, 1, run},
+    {"gemm_u8s8_6x16x4_avxvnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kPanel, kKr, 1, 1, 1, false,
+     run},
 };
 
 }  // namespace qk::QK_TIER
