@@ -25,8 +25,8 @@ constexpr uint32_t kMr = 12;
 constexpr uint32_t kNr = 2 * kPanel;
 constexpr uint32_t kKr = 4;
 constexpr ptrdiff_t kBlock = kKr * kPanel;
-constexpr ptrdiff_t kAhead = 4096;       // bytes of w, see docs/performance.md
-constexpr uint32_t kRowsToPrefetch = 3;  // fewer rows are bound by loads: a prefetch costs one
+// The next tile's weights are fetched ahead, where loads do not bind anyway: from this many rows on.
+constexpr uint32_t kRowsToPrefetch = 3;
 
 constexpr uint32_t kTrio = 3;  // rows of one base register: base, base + stride, base + 2 * stride
 
@@ -55,7 +55,7 @@ void run_tile(const TileArgs* args) {
       }
       if constexpr (Rows >= kRowsToPrefetch) {
         for (uint32_t p = 0; p < Panels; ++p) {
-          _mm_prefetch(w + static_cast<ptrdiff_t>(p) * args->w_stride + kAhead, _MM_HINT_T1);
+          _mm_prefetch(w + static_cast<ptrdiff_t>(p + Panels) * args->w_stride, _MM_HINT_T1);
         }
       }
       w += kBlock;
@@ -88,6 +88,42 @@ void run_tile(const TileArgs* args) {
   }
 }
 
+// One row is bound by the bytes of w: they pass in one sequential stream, panel after panel, and
+// four chains of sums stand in for the second panel.
+void run_row(const TileArgs* args) {
+  constexpr uint32_t kChains = 4;
+  for (uint32_t p = 0; p < args->n / kPanel; ++p) {
+    __m512i acc[kChains];
+    QK_UNROLL
+    for (uint32_t c = 0; c < kChains; ++c) acc[c] = _mm512_setzero_si512();
+    for (uint32_t t = 0; t < args->n_taps; ++t) {
+      const char* a = static_cast<const char*>(args->a) + args->taps[t];
+      const char* w = static_cast<const char*>(args->w) +
+                      static_cast<ptrdiff_t>(p) * args->w_stride +
+                      static_cast<ptrdiff_t>(t) * args->w_tap_stride;
+      const auto step = [&](uint32_t c) {
+        int32_t four = 0;
+        memcpy(&four, a + c * kKr, sizeof(four));
+        const __m512i panel = _mm512_loadu_si512(w + static_cast<ptrdiff_t>(c) * kBlock);
+        acc[c] = _mm512_dpbusd_epi32(acc[c], _mm512_set1_epi32(four), panel);
+      };
+      uint32_t k = args->k;
+      for (; k >= kChains * kKr; k -= kChains * kKr) {
+        QK_UNROLL
+        for (uint32_t c = 0; c < kChains; ++c) step(c);
+        a += kChains * kKr;
+        w += kChains * kBlock;
+      }
+      for (; k > 0; k -= kKr, a += kKr, w += kBlock) step(0);
+    }
+    __m512i sum =
+        _mm512_add_epi32(_mm512_add_epi32(acc[0], acc[1]), _mm512_add_epi32(acc[2], acc[3]));
+    char* const out = reinterpret_cast<char*>(args->acc) + p * sizeof(sum);
+    if (args->accumulate) sum = _mm512_add_epi32(sum, _mm512_loadu_si512(out));
+    _mm512_storeu_si512(out, sum);
+  }
+}
+
 template <uint32_t Rows>
 void run_rows(const TileArgs* args) {
   if (args->n == kNr) {
@@ -99,7 +135,7 @@ void run_rows(const TileArgs* args) {
 
 void run(const TileArgs* args) {
   static void (*const by_rows[kMr])(const TileArgs*) = {
-      run_rows<1>, run_rows<2>, run_rows<3>, run_rows<4>,  run_rows<5>,  run_rows<6>,
+      run_row,     run_rows<2>, run_rows<3>, run_rows<4>,  run_rows<5>,  run_rows<6>,
       run_rows<7>, run_rows<8>, run_rows<9>, run_rows<10>, run_rows<11>, run_rows<12>};
   by_rows[args->m - 1](args);
 }

@@ -25,15 +25,19 @@ constexpr uint32_t kMr = 6;
 constexpr uint32_t kKr = 4;
 constexpr uint32_t kVectors = 2;  // of 8 columns, a panel
 constexpr ptrdiff_t kBlock = kKr * kPanel;
-constexpr ptrdiff_t kAhead = 4096;       // bytes of w, see docs/performance.md
-constexpr uint32_t kRowsToPrefetch = 3;  // fewer rows are bound by loads: a prefetch costs one
+// The next panel's weights are fetched ahead, where loads do not bind anyway: from this many rows.
+constexpr uint32_t kRowsToPrefetch = 3;
 
-template <uint32_t Rows>
+// Chains of sums a row, over every Chains-th step of k: a few rows have too few sums to cover the
+// latency.
+template <uint32_t Rows, uint32_t Chains>
 void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
-  __m256i acc[Rows][kVectors];
+  __m256i acc[Chains][Rows][kVectors];
   QK_UNROLL
-  for (uint32_t m = 0; m < Rows; ++m) {
-    for (uint32_t v = 0; v < kVectors; ++v) acc[m][v] = _mm256_setzero_si256();
+  for (uint32_t c = 0; c < Chains; ++c) {
+    for (uint32_t m = 0; m < Rows; ++m) {
+      for (uint32_t v = 0; v < kVectors; ++v) acc[c][m][v] = _mm256_setzero_si256();
+    }
   }
   for (uint32_t t = 0; t < args->n_taps; ++t) {
     const char* rows[Rows];
@@ -42,9 +46,9 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
                 args->taps[t];
     }
     const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
-    for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
+    const auto step = [&](uint32_t c, uint32_t k) {
       if constexpr (Rows >= kRowsToPrefetch) {
-        _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(w) + args->w_stride, _MM_HINT_T1);
       }
       __m256i half[kVectors];
       for (uint32_t v = 0; v < kVectors; ++v) {
@@ -55,33 +59,40 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
         memcpy(&four, rows[m] + k, sizeof(four));
         const __m256i x = _mm256_set1_epi32(four);
         for (uint32_t v = 0; v < kVectors; ++v) {
-          acc[m][v] = _mm256_dpbusd_avx_epi32(acc[m][v], x, half[v]);
+          acc[c][m][v] = _mm256_dpbusd_avx_epi32(acc[c][m][v], x, half[v]);
         }
       }
+      w += kBlock;
+    };
+    uint32_t k = 0;
+    for (; args->k - k >= Chains * kKr; k += Chains * kKr) {
+      QK_UNROLL
+      for (uint32_t c = 0; c < Chains; ++c) step(c, k + c * kKr);
+    }
+    if constexpr (Chains > 1) {
+      for (; k < args->k; k += kKr) step(0, k);
     }
   }
   char* const out = reinterpret_cast<char*>(acc_out);
-  const auto at = [&](uint32_t m, uint32_t v) {
-    return reinterpret_cast<__m256i*>(out + static_cast<ptrdiff_t>(m) * args->acc_stride) + v;
-  };
-  if (args->accumulate) {
-    QK_UNROLL
-    for (uint32_t m = 0; m < Rows; ++m) {
-      for (uint32_t v = 0; v < kVectors; ++v) {
-        acc[m][v] = _mm256_add_epi32(acc[m][v], _mm256_loadu_si256(at(m, v)));
-      }
-    }
-  }
   QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
-    for (uint32_t v = 0; v < kVectors; ++v) _mm256_storeu_si256(at(m, v), acc[m][v]);
+    for (uint32_t v = 0; v < kVectors; ++v) {
+      __m256i sum = acc[0][m][v];
+      for (uint32_t c = 1; c < Chains; ++c) sum = _mm256_add_epi32(sum, acc[c][m][v]);
+      __m256i* const to =
+          reinterpret_cast<__m256i*>(out + static_cast<ptrdiff_t>(m) * args->acc_stride) + v;
+      if (args->accumulate) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(to));
+      _mm256_storeu_si256(to, sum);
+    }
   }
 }
 
 template <uint32_t Rows>
 void run_rows(const TileArgs* args) {
   for (uint32_t p = 0; p < args->n / kPanel; ++p) {
-    run_panel<Rows>(
+    run_panel<Rows, Rows == 1   ? 4
+                    : Rows <= 3 ? 2
+                                : 1>(
         args, static_cast<const int8_t*>(args->w) + static_cast<ptrdiff_t>(p) * args->w_stride,
         args->acc + p * kPanel);
   }
