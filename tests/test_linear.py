@@ -211,6 +211,27 @@ def test_biases_saturate(rng):
             same(got, oracle.linear(x, weight, bias, **kw), str(extra))
 
 
+@pytest.mark.parametrize("past", [-1, 0, 1])
+def test_biases_at_the_edge_of_saturation(past):
+    """The largest bias that no data can take out of int32, which is added without saturation, and
+    its neighbours."""
+    k = 5
+    room = 2**31 - 1 - k * 128 * 128
+    bias = np.array([room + past, -(room + past), 0, 1], np.int32)
+    x = np.array([[-128] * k, [127] * k, [0] * k], np.int8)
+    weight = np.array([[-128] * k, [127] * k, [-128] * k, [127] * k], np.int8)
+    case = {"x_scale": 0.5, "weight_scale": 0.25}
+    for extra in ({"out_dtype": "int32"}, {"out_scale": 3e6}, {"out_dtype": "float32"}):
+        kw = case | extra
+        got = everywhere(lambda kw=kw: qk.linear_int8(x, weight, bias, **kw), (1,))
+        same(got, oracle.linear(x, weight, bias, **kw), str(extra))
+    # Rows with zero points of their own reach further than the dtype alone.
+    a, b = np.full((2, 3), -128, "int8"), np.full((3, 4), -128, "int8")
+    zero_points = np.array([127, -128], np.int32)
+    got = everywhere(lambda: qk.gemm_int8(a, b, a_zero_point=zero_points), (1,))
+    same(got, oracle.gemm(a, b, a_zero_point=zero_points))
+
+
 def test_scalar_scales_and_zero_points_equal_vectors(rng):
     x, weight, _ = problem(rng, 7, 33, 18)
     scalar = {"x_scale": 0.02, "weight_scale": 0.01, "weight_zero_point": 9, "out_scale": 0.4}
@@ -286,6 +307,46 @@ def test_large_enough_to_split_over_threads(rng):
     real = rng.normal(0, 1, (67, 300)).astype(np.float32)
     same(everywhere(lambda: qk.linear_int8(real, weight, weight_scale=0.01)),
          oracle.linear(real, weight, weight_scale=0.01))  # fmt: skip
+
+
+@pytest.mark.parametrize("k", [512, 2048, 4096, 4100])
+@pytest.mark.parametrize("m", [1, 13, 16, 33])
+def test_rows_far_apart_and_unaligned(rng, m, k):
+    """Strides that fall into one set of a cache, and starts between cache lines: rows are read in
+    place or copied first, as it pays."""
+    weight = integers(rng, (160, k))
+    for x_dtype in ("uint8", "int8"):
+        kw = {"x_scale": 0.02, "weight_scale": 0.01, "out_scale": 40.0}
+        for start, stride in ((0, 4096), (0, 4160), (16, 4112), (1, 8192)):
+            memory = np.zeros(64 + m * stride + 4096, x_dtype)
+            base = -memory.ctypes.data % 64 + start
+            x = np.lib.stride_tricks.as_strided(memory[base:], (m, k), (stride, 1))
+            x[:, :k] = integers(rng, (m, k), x_dtype)
+            if k > stride:
+                x = x.copy()
+            packed = qk.pack_linear(weight, weight_scale=0.01)
+            bound = packed.bind(**{key: kw[key] for key in ("x_scale", "out_scale")})
+            got = everywhere(lambda x=x, bound=bound: bound(x))
+            same(got, oracle.linear(x, weight, **kw), f"{x_dtype} {start} {stride}")
+
+
+def test_tasks_that_share_their_rows(rng):
+    """Few rows and many columns: rows are brought into the kernel's form once, for all threads."""
+    x, weight, case = problem(rng, 26, 260, 1300)
+    for extra in ({}, {"out_scale": out_scale(x, weight, case)}):
+        kw = case | extra
+        same(everywhere(lambda kw=kw: qk.linear_int8(x, weight, **kw)),
+             oracle.linear(x, weight, **kw))  # fmt: skip
+    for dtype in ("float32", "float16"):
+        real = rng.normal(0, 1, (26, 260)).astype(dtype)
+        for zp in (0, zero_point(rng, "int8", (1300,))):
+            kw = {"weight_scale": 0.01, "weight_zero_point": zp}
+            same(everywhere(lambda r=real, kw=kw: qk.linear_int8(r, weight, **kw)),
+                 oracle.linear(real, weight, **kw))  # fmt: skip
+        real[25, 259] = np.nan
+        for isa in qk.available_isas():
+            with qk.use_isa(isa), pytest.raises(qk.QKernelsError, match="finite"):
+                qk.linear_int8(real, weight, weight_scale=0.01)
 
 
 @pytest.mark.parametrize(
