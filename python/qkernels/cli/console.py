@@ -36,9 +36,10 @@ def step(text: str) -> Iterator[None]:
 def print_comparison(comparison: Comparison, more: Sequence[tuple[str, str]]) -> None:
     """The table a row a layer and the lines below it, with `more` of them; the table in colour on
     a terminal that is wide enough when Rich is installed, otherwise plain."""
-    from qkernels.comparison.table import plain_table, summary_lines
+    from qkernels.comparison.table import COLUMNS, summary_lines
+    from qkernels.display.table import plain_table
 
-    plain = plain_table(comparison.layers)
+    plain = plain_table(COLUMNS, comparison.layers)
     if not _print_rich(comparison, max(map(len, plain.splitlines()))):
         print(plain)
     lines = [*summary_lines(comparison), *more]

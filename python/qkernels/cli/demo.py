@@ -15,8 +15,8 @@ import numpy as np
 from qkernels import machine
 from qkernels.cli import console
 from qkernels.comparison import Comparison, compare
-from qkernels.comparison.table import byte_size
 from qkernels.data import digits
+from qkernels.display.table import byte_size
 from qkernels.errors import QKernelsValueError
 from qkernels.graph import Model, QuantConfig, load, quantize_model
 from qkernels.quantization.histogram import METHODS

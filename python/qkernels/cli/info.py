@@ -91,7 +91,7 @@ def _version(package: str) -> str | None:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    from qkernels.comparison.table import byte_size
+    from qkernels.display.table import byte_size
 
     threads = facts["threads"]
     cache_names = (
