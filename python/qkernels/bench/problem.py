@@ -87,7 +87,7 @@ def _codes(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8
 
 
 def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Array]:
-    """int8 weights with scales that give outputs of about unit variance, and a bias of that size."""
+    """int8 weights, scales that give outputs of about unit variance, a bias of half of that."""
     channels, depth = shape[0], int(np.prod(shape[1:]))
     w_scale = (rng.uniform(0.5, 1.5, channels) / (110 * np.sqrt(depth))).astype(np.float32)
     bias = np.rint(rng.normal(0, 0.5, channels) / (X_SCALE * w_scale)).astype(np.int32)
