@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bench document shows, worked out once for the table, the text plots, matplotlib and SVG.
+
+Everything here comes from the document alone (`results`), so that a kept file gives the same
+pictures as the run that wrote it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+Document = Mapping[str, Any]
+Place = Callable[[float], float]  # of a value on an axis
+
+OURS = "qkernels"
+RIGHT = ("ok", "rounds elsewhere")
+TIMED = (*RIGHT, "wrong")
+LEVELS = ("L1", "L2", "L3", "DRAM")
+
+
+def is_ours(row: Row) -> bool:
+    return bool(row["library"] == OURS)
+
+
+def timed(row: Row) -> bool:
+    return row["status"] in TIMED and bool(row.get("seconds"))
+
+
+# Groups: what may be compared with each other ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one suite on one tier at one number of threads."""
+
+    suite: str
+    isa: str | None
+    threads: int
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(filter(None, (self.suite, self.isa, count(self.threads, "thread"))))
+
+    def cases(self) -> dict[str, list[Row]]:
+        """Rows by case, in the order of the document: ours, then the others, fastest first."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row["case"], []).append(row)
+        for rows in found.values():
+            rows.sort(key=lambda r: (not is_ours(r), not timed(r), r.get("seconds") or math.inf))
+        return found
+
+
+def groups(document: Document) -> list[Group]:
+    """The document's groups in order of appearance. A row without a tier (a peer that cannot be
+    held to one) stands beside our fastest tier."""
+    default = _fastest_tier(document)
+    found: dict[tuple[str, str | None, int], list[Row]] = {}
+    for row in document["rows"]:
+        key = (row["suite"], row.get("isa") or default, row["threads"])
+        found.setdefault(key, []).append(row)
+    return [Group(*key, tuple(rows)) for key, rows in found.items()]
+
+
+def _fastest_tier(document: Document) -> str | None:
+    tiers = [row["isa"] for row in document["rows"] if is_ours(row) and row.get("isa")]
+    peaks: dict[str, float] = {}
+    for limit in document.get("limits", {}).values():
+        peaks.update(limit.get("dots") or {})
+    return max(tiers, key=lambda tier: peaks.get(tier) or 0, default=None)
+
+
+def limits_of(document: Document, threads: int) -> Mapping[str, Any]:
+    """The measured limits at a number of threads, or nothing."""
+    found: Mapping[str, Any] = document.get("limits", {}).get(str(threads)) or {}
+    return found
+
+
+def best_peer(rows: Iterable[Row]) -> Row | None:
+    """The fastest peer with a right answer."""
+    peers = (row for row in rows if row["status"] in RIGHT and row.get("ratio"))
+    return min(peers, key=lambda row: float(row["ratio"]["median"]), default=None)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The geometric mean of a peer's ratios in a group, the lowest and the highest of them."""
+
+    peer: str
+    mean: float
+    low: float
+    high: float
+    cases: int
+
+
+BEST = "best peer"  # of each case
+
+
+def means(group: Group) -> list[Mean]:
+    """The best peer of each case first, then each peer over its right answers, the nearest first.
+    Empty without a right peer."""
+    by_peer: dict[str, list[float]] = {}
+    for row in group.rows:
+        if row["status"] in RIGHT and row.get("ratio"):
+            by_peer.setdefault(row["contender"], []).append(row["ratio"]["median"])
+    best = [row["ratio"]["median"] for row in map(best_peer, group.cases().values()) if row]
+    found = sorted((mean(peer, ratios) for peer, ratios in by_peer.items()), key=lambda m: m.mean)
+    return [mean(BEST, best), *found] if best else []
+
+
+def mean(peer: str, ratios: Sequence[float]) -> Mean:
+    """The mean of one peer's ratios (at least one)."""
+    center = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    return Mean(peer, center, min(ratios), max(ratios), len(ratios))
+
+
+def remarks(group: Group) -> list[str]:
+    """A sentence for each contender that was wrong, rounds elsewhere, failed or lacks the case."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in group.rows:
+        if row["status"] != "ok":
+            found.setdefault((row["status"], row["contender"]), []).append(row)
+    total = len(group.cases())
+    sentences = []
+    for (status, contender), rows in found.items():
+        where = rows[0]["case"] if len(rows) == 1 else f"{len(rows)} of {total} cases"
+        notes = dict.fromkeys(row.get("note") for row in rows if row.get("note"))
+        which = f" ({rows[0]['case']})" if len(notes) > 1 else ""
+        note = f": {next(iter(notes))}{which}" if notes else ""
+        word = "WRONG" if status == "wrong" else status
+        sentences.append(f"{contender} {word} in {where}{note}")
+    return sentences
+
+
+# Colours and marks ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a contender looks: colours on white and on black, shape, letter in plain text; float
+    arithmetic is drawn hollow."""
+
+    light: str
+    dark: str
+    shape: str
+    letter: str
+    hollow: bool = False
+
+
+# Told apart by readers with each kind of colour blindness (a test computes it), and by shape.
+_OURS = Style("#d1410c", "#ff9254", "circle", "Q")
+_LIBRARIES = {
+    "onednn": Style("#0a5fb4", "#4c9dff", "square", "D"),
+    "openvino": Style("#a83f93", "#ea8fd8", "triangle", "V"),
+    "onnxruntime": Style("#00856a", "#22cfa4", "diamond", "R"),
+    "litert": Style("#c79a00", "#f0d24f", "down", "L"),
+    "torch": Style("#42b0e8", "#9bdcff", "plus", "T"),
+    "ncnn": Style("#1b2330", "#f1f4f9", "cross", "C"),
+    "ctranslate2": Style("#7a1f3d", "#c95b80", "hexagon", "X"),
+    "numpy": Style("#6b7480", "#98a2b1", "square", "N"),
+}
+_OTHERS = Style("#566175", "#a2adbf", "star", "*")
+
+
+def styles(document: Document) -> dict[str, Style]:
+    """Contender: its style, ours first, then in the order of the libraries above. A library looks
+    alike in every document."""
+    rows: dict[str, Row] = {}
+    for row in document["rows"]:
+        rows.setdefault(row["contender"], row)
+    order = list(_LIBRARIES)
+
+    def place(row: Row) -> int:
+        name = _library(row)
+        return -1 if is_ours(row) else order.index(name) if name in order else len(order)
+
+    found: dict[str, Style] = {}
+    letters: set[str] = set()
+    for contender, row in sorted(rows.items(), key=lambda item: place(item[1])):
+        base = _OURS if is_ours(row) else _LIBRARIES.get(_library(row), _OTHERS)
+        hollow = row.get("dtype", "int8") != "int8"
+        wanted = [base.letter, *contender.upper(), *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+        letter = next((c for c in wanted if c.isascii() and c.isalpha() and c not in letters), "*")
+        letters.add(letter)
+        found[contender] = Style(base.light, base.dark, base.shape, letter, hollow)
+    return found
+
+
+def _library(row: Row) -> str:
+    """The library's name as a key: "ONNX Runtime" is onnxruntime, "PyTorch" torch."""
+    name = "".join(filter(str.isalnum, str(row["library"]).lower()))
+    return "torch" if name == "pytorch" else name
+
+
+# The roofline -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Roof:
+    """One limit: `value` in the unit of y when flat, otherwise the y at x = 1 of a slope."""
+
+    name: str
+    value: float
+    flat: bool
+    left: float
+    right: float
+    strong: bool = False
+
+    def at(self, x: float) -> float:
+        return self.value if self.flat else self.value * x
+
+
+@dataclass(frozen=True)
+class Stem:
+    """One case: where it stands, its limit (None when not known), and who was measured in it."""
+
+    case: str
+    x: float
+    limit: float | None
+    points: tuple[tuple[float, Row], ...]
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A chart with two logarithmic axes. `x_unit` says what x counts."""
+
+    x_unit: str
+    y_unit: str
+    x: tuple[float, float]
+    y: tuple[float, float]
+    roofs: tuple[Roof, ...]
+    stems: tuple[Stem, ...]
+
+
+def roofline(group: Group, limits: Mapping[str, Any]) -> Roofline | None:
+    """The roofline of a group: GMAC/s over MAC a byte, or where nothing is multiplied GB/s over
+    bytes. None when nothing was timed."""
+    products = any(row.get("macs") for row in group.rows)
+    rate = "gmacs" if products else "gbs"
+    stems = []
+    for case, rows in group.cases().items():
+        points = [(float(row[rate]), row) for row in rows if timed(row) and row.get(rate)]
+        if not points:
+            continue
+        first = points[0][1]
+        x = first["macs"] / first["bytes"] if products else first["bytes"]
+        work = first["macs"] if products else first["bytes"]
+        limit = work / first["limit"] / 1e9 if first.get("limit") else None
+        stems.append(Stem(case, float(x), limit, tuple(points)))
+    if not stems:
+        return None
+    stems.sort(key=lambda stem: stem.x)
+    compute = dict(limits.get("dots") or {}) if products else {}
+    if products and limits.get("float32"):
+        compute["float32"] = limits["float32"]
+    read = {name: value for name, value in (limits.get("read") or {}).items() if value}
+    return _with_roofs(stems, group.isa, compute, read, products)
+
+
+def _with_roofs(
+    stems: list[Stem],
+    isa: str | None,
+    compute: Mapping[str, float],
+    read: Mapping[str, float],
+    products: bool,
+) -> Roofline:
+    peak = compute.get(isa or "") or max(compute.values(), default=0)
+    values = [y for stem in stems for y, _ in stem.points]
+    values += [stem.limit for stem in stems if stem.limit]
+    left, right = stems[0].x / 2, stems[-1].x * 2
+    if products and peak and read:
+        # The bend where memory stops to bind belongs to the picture, on either side of the points.
+        bend = peak / min(read.values())
+        left, right = min(left, bend / 4), max(right, bend * 2)
+    low, high = min(values) / 1.5, max(*values, peak) * 1.4
+    if not products:
+        high = max(high, max(read.values(), default=0) * 1.3)
+    roofs = []
+    for name, value in compute.items():
+        if low < value < high:
+            start = max(left, value / max(read.values())) if read else left
+            if start < right:
+                roofs.append(Roof(name, value, True, start, right, name == isa))
+    top = max((roof.value for roof in roofs), default=high)
+    for name, value in read.items():
+        if not products:
+            roofs.append(Roof(name, value, True, left, right))
+            continue
+        start, end = max(left, low / value), min(right, top / value)
+        if start < end:
+            roofs.append(Roof(name, value, False, start, end))
+    units = ("MAC a byte", "GMAC/s") if products else ("bytes", "GB/s")
+    return Roofline(*units, (left, right), (low, high), tuple(roofs), tuple(stems))
+
+
+def log_place(value: float, ends: tuple[float, float]) -> float:
+    """Where a value lies on a logarithmic axis, 0 to 1 between its ends."""
+    return math.log(value / ends[0]) / math.log(ends[1] / ends[0])
+
+
+def log_ticks(ends: tuple[float, float], most: int = 9) -> list[float]:
+    """Round numbers within a logarithmic axis: 1, 2, 5 times powers of ten, or fewer of them, or
+    all multiples where it spans less than an octave or two."""
+    first, last = (math.floor(math.log10(end)) for end in ends)
+    for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1,)):
+        ticks = [f * 10.0**power for power in range(first, last + 1) for f in factors]
+        inside = [tick for tick in ticks if ends[0] <= tick <= ends[1]]
+        if len(inside) <= most:
+            return inside
+    return inside[:: math.ceil(len(inside) / most)]
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """`places` (ascending) moved as little as can be so that neighbours are `gap` apart and all
+    lie in [low, high]; a smaller gap where they do not fit."""
+    if len(places) > 1:
+        gap = min(gap, (high - low) / (len(places) - 1))
+    # Without the gaps this is isotonic regression: pools of neighbours that share their mean.
+    pools: list[list[float]] = []
+    for index, place in enumerate(places):
+        pools.append([place - index * gap, 1])
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            mean, size = pools.pop()
+            before, others = pools.pop()
+            pools.append([(before * others + mean * size) / (others + size), others + size])
+    last = high - gap * (len(places) - 1)
+    flat = [min(max(mean, low), last) for mean, size in pools for _ in range(int(size))]
+    return [place + index * gap for index, place in enumerate(flat)]
+
+
+# Ratios -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One ratio: the time of the peer over ours, and its interval where there is one."""
+
+    row: Row
+    ratio: float
+    interval: tuple[float, float] | None
+    best: bool
+
+
+def bars(group: Group) -> dict[str, list[Bar]]:
+    """Case: its peers' ratios, the fastest first. Cases without any are left out."""
+    found = {}
+    for case, rows in group.cases().items():
+        best = best_peer(rows)
+        some = [
+            Bar(row, float(row["ratio"]["median"]), _interval(row["ratio"]), row is best)
+            for row in rows
+            if row.get("ratio") and timed(row)
+        ]
+        if some:
+            found[case] = sorted(some, key=lambda bar: bar.ratio)
+    return found
+
+
+def _interval(ratio: Mapping[str, Any]) -> tuple[float, float] | None:
+    low, high = ratio.get("low"), ratio.get("high")
+    return None if low is None or high is None else (float(low), float(high))
+
+
+def ratio_ends(cases: Mapping[str, Sequence[Bar]]) -> tuple[float, float]:
+    """The ends of a logarithmic axis that holds every ratio, its interval, and 1."""
+    values = [v for some in cases.values() for b in some for v in (b.ratio, *(b.interval or ()))]
+    return min([0.8, *(v / 1.06 for v in values)]), max([1.25, *(v * 1.06 for v in values)])
+
+
+# Words ------------------------------------------------------------------------------------------
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def number(value: float) -> str:
+    """Three digits, thousands grouped: 0.0123, 1.23, 45.6, 1,230."""
+    if value == 0:
+        return "0"
+    places = 2 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):,.{max(0, min(6, places))}f}"
+
+
+def short(value: float) -> str:
+    """A tick's number: thousands as K from ten thousand on, then M and G."""
+    for factor, unit, least in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "K", 1e4)):
+        if value >= least:
+            return f"{value / factor:g}{unit}"
+    return f"{value:g}"
+
+
+def ratio(value: float) -> str:
+    """Two decimals below 10, so that 0.97, 1.00 and 1.03 are seen to differ."""
+    return f"{value:.2f}" if value < 9.995 else number(value)
+
+
+def duration(seconds: float) -> str:
+    """Three digits with a unit of ASCII: ns, us, ms, s."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 0.9995:
+            return f"{number(seconds * factor)} {unit}"
+    return f"{number(seconds * 1e9)} ns"
+
+
+def rate(row: Row) -> str:
+    """GMAC/s, or GB/s with its unit where nothing is multiplied."""
+    if row.get("macs"):
+        return number(row["gmacs"]) if row.get("gmacs") else ""
+    return f"{number(row['gbs'])} GB/s" if row.get("gbs") else ""
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def facts(document: Document) -> list[tuple[str, str]]:
+    """The machine, its limits and the conditions of the run, as (label, text) pairs."""
+    return list(_facts(document))
+
+
+def _facts(document: Document) -> Iterator[tuple[str, str]]:
+    machine = document.get("machine", {})
+    if machine.get("cpu"):
+        yield "cpu", str(machine["cpu"])
+    system = [machine.get("system"), machine.get("arch")]
+    if machine.get("python"):
+        system.append(f"Python {machine['python']}")
+    if any(system):
+        yield "system", ", ".join(str(part) for part in system if part)
+    for threads, limit in document.get("limits", {}).items():
+        yield f"limits, {count(int(threads), 'thread')}", _limit_text(limit)
+    conditions = document.get("conditions", {})
+    clock = conditions.get("clock_mhz") or {}
+    if clock.get("start"):
+        ends = ", ".join(f"{name} {clock[name]:.0f}" for name in clock if clock[name])
+        yield "clock, MHz", ends
+    if conditions.get("spread") is not None:
+        yield "spread", f"{100 * conditions['spread']:.1f} % between rounds"
+
+
+def _limit_text(limit: Mapping[str, Any]) -> str:
+    dots = [f"{name} {number(value)}" for name, value in (limit.get("dots") or {}).items() if value]
+    if limit.get("float32"):
+        dots.append(f"float32 {number(limit['float32'])}")
+    read = [f"{name} {number(value)}" for name, value in (limit.get("read") or {}).items() if value]
+    parts = [(dots, "GMAC/s"), (read, "GB/s")]
+    return "; ".join(f"{', '.join(some)} {unit}" for some, unit in parts if some) or "not measured"
+
+
+def warnings(document: Document) -> list[str]:
+    """What makes the figures doubtful, a sentence each."""
+    conditions = document.get("conditions", {})
+    found = [str(text) for text in conditions.get("warnings") or ()]
+    if conditions.get("noisy") and not any("noisy" in text.lower() for text in found):
+        found.insert(0, "The machine was too noisy for conclusions.")
+    if conditions.get("throttled") and not any("throttl" in text.lower() for text in found):
+        found.append("The processor was throttled during the run.")
+    return found
