@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from qkernels.errors import QKernelsValueError
+from qkernels.graph.container import replace_file
 
 FORMAT, VERSION = "qkernels-bench", 1
 OURS = "qkernels"
@@ -44,12 +44,7 @@ def write(document: Document, path: Path) -> None:
     that `read` would refuse."""
     check(document)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, [text.encode()])
 
 
 def read(path: Path) -> Document:
