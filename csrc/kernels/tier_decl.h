@@ -43,6 +43,11 @@ void scale_round(const ScaleRoundArgs* args);
 // elementwise.cc
 void activate(const ActivateArgs* args);
 
+// probe.cc
+void probe_dots(ProbeArgs* args);
+void probe_fma(ProbeArgs* args);
+void probe_read(ProbeArgs* args);
+
 }  // namespace qk::QK_TIER
 
 #endif  // QKERNELS_KERNELS_TIER_DECL_H

@@ -25,6 +25,9 @@ constexpr Tier kTier = {
     nullptr,
     nullptr,
     nullptr,
+    probe_dots,
+    nullptr,
+    nullptr,
 };
 
 const Tier tier = kTier;

@@ -26,6 +26,9 @@ constexpr Tier kTier = {
     range,
     scale_round,
     activate,
+    probe_dots,
+    probe_fma,
+    probe_read,
 };
 
 const Tier tier = kTier;
