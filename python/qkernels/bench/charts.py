@@ -12,8 +12,9 @@ from html import escape
 from qkernels.display.svg import drawing, polyline, tag, text, title
 
 from . import view
+from .results import Row
 from .table import interval
-from .view import Group, Roof, Roofline, Row, Style
+from .view import Group, Roof, Roofline, Style
 
 _WIDTH = 1040.0
 _SLANT = 38.0  # degrees of the case names above a roofline
@@ -75,15 +76,15 @@ def _note(row: Row) -> str:
     parts = [f"{row['contender']}, {row['case']}: {view.duration(row['seconds'])}"]
     rate = view.rate(row)
     if rate:
-        parts.append(f"{rate} GMAC/s" if row.get("macs") else rate)
-    if row.get("share") is not None:
+        parts.append(f"{rate} GMAC/s" if row["macs"] else rate)
+    if row["share"] is not None:
         parts.append(f"{view.percent(row['share'])} of its limit")
-    if row.get("ratio"):
+    if row["ratio"]:
         spread = interval(row)
         between = f" ({spread})" if spread else ""
         parts.append(f"{view.ratio(row['ratio']['median'])}{between} times the time of qkernels")
     if row["status"] != "ok":
-        parts.append(f"{row['status']}: {row['note']}" if row.get("note") else row["status"])
+        parts.append(f"{row['status']}: {row['note']}" if row["note"] else row["status"])
     return ", ".join(parts)
 
 
@@ -256,20 +257,17 @@ def _ratio_bar(bar: view.Bar, class_: str, y: float, one: float, x_of: view.Plac
     kind = f"ratio {class_}"
     if wrong:
         kind += " wrong"
-    elif bar.row.get("dtype", "int8") != "int8":
+    elif bar.row["dtype"] != "int8":
         kind += " hollow"
     low, high = sorted((one, end))
     width, height = max(high - low, 1.0), _LANE - 6
     note = title(_note(bar.row))
     marks = [tag("rect", note, x=low, y=y + 3, width=width, height=height, rx=1.5, class_=kind)]
-    if bar.interval:
-        start, stop = map(x_of, bar.interval)
-        middle = y + _LANE / 2
-        path = (
-            f"M{start:.1f} {middle}H{stop:.1f}M{start:.1f} {middle - 3}v6M{stop:.1f} {middle - 3}v6"
-        )
-        marks.append(tag("path", d=path, class_="whisker"))
-        low, high = min(low, start), max(high, stop)
+    start, stop = map(x_of, bar.interval)
+    middle = y + _LANE / 2
+    caps = "".join(f"M{x:.1f} {middle - 3}v6" for x in (start, stop))
+    marks.append(tag("path", d=f"M{start:.1f} {middle}H{stop:.1f}{caps}", class_="whisker"))
+    low, high = min(low, start), max(high, stop)
     words = view.ratio(bar.ratio) + (" wrong" if wrong else "")
     kind = "value" + (" best" if bar.best else "") + (" bad" if wrong else "")
     if bar.ratio >= 1:

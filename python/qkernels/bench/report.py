@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -15,7 +16,8 @@ from qkernels.display import html
 from qkernels.display.table import Column, byte_size
 
 from . import charts, table, view
-from .view import Document, Group, Style
+from .results import Document
+from .view import Group, Style
 
 
 def write(document: Document, path: str | os.PathLike[str]) -> None:
@@ -32,8 +34,8 @@ def html_report(document: Document) -> str:
     suites: dict[str, list[Group]] = {}
     for group in view.groups(document):
         suites.setdefault(group.suite, []).append(group)
-    machine = document.get("machine", {})
-    cpu = str(machine.get("cpu") or "unknown CPU")
+    machine = document["machine"]
+    cpu = machine["cpu"]
     links = [(_anchor(suite), suite) for suite in suites]
     links = [("summary", "summary"), *links, ("machine", "machine")] if links else []
     nav = "\n".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name in links)
@@ -61,9 +63,9 @@ def _anchor(suite: str) -> str:
 
 
 def _about(document: Document) -> str:
-    version = document.get("versions", {}).get("qkernels")
-    created = str(document.get("created", ""))[:16].replace("T", " ")
-    parts = [f"qkernels {version}" if version else "qkernels", f"{created} UTC" if created else ""]
+    version = document["versions"].get("qkernels")
+    created = datetime.fromisoformat(document["created"]).astimezone(timezone.utc)
+    parts = [f"qkernels {version}" if version else "qkernels", f"{created:%Y-%m-%d %H:%M} UTC"]
     rows = document["rows"]
     contenders = {row["contender"] for row in rows}
     cases = {(row["suite"], row["case"]) for row in rows}
@@ -72,7 +74,7 @@ def _about(document: Document) -> str:
         if rows
         else "nothing was measured"
     )
-    return ", ".join(filter(None, [*parts, counts])) + "."
+    return ", ".join([*parts, counts]) + "."
 
 
 def _warnings(document: Document) -> str:
@@ -90,13 +92,13 @@ def _figures(document: Document) -> str:
     """The numbers that decide, in large type: of the first group's number of threads."""
     cards = []
     ours = [row for row in document["rows"] if view.is_ours(row) and view.timed(row)]
-    bound = [row for row in ours if row.get("share") is not None and row["suite"] != "overhead"]
+    bound = [row for row in ours if row["share"] is not None and row["suite"] != "overhead"]
     threads = document["rows"][0]["threads"] if document["rows"] else 1
-    with_products = [row for row in ours if row.get("gmacs") and row["threads"] == threads]
+    with_products = [row for row in ours if row["gmacs"] and row["threads"] == threads]
     if with_products:
         best = max(with_products, key=lambda row: float(row["gmacs"]))
         where = f"{escape(best['case'])}, {view.count(threads, 'thread')}"
-        if best.get("share") is not None:
+        if best["share"] is not None:
             where += f", {_typeset(view.percent(best['share']))} of its limit"
         cards.append(("Fastest case", f"{view.number(best['gmacs'])} GMAC/s", where))
     if bound:
@@ -129,7 +131,7 @@ def _best_ratios(document: Document, floats: bool) -> list[float]:
     found = []
     for group in view.groups(document):
         for rows in group.cases().values():
-            some = [row for row in rows if not floats or row.get("dtype") == "float32"]
+            some = [row for row in rows if not floats or row["dtype"] == "float32"]
             best = view.best_peer(some)
             if best:
                 found.append(float(best["ratio"]["median"]))
@@ -160,8 +162,7 @@ def _summary(document: Document, styles: Mapping[str, Style]) -> str:
         "faster; below it the lowest and the highest case. Only right answers count; the best "
         "peer is the fastest one in each case."
     )
-    section = html.section("Summary", note, html.scrolling(content, "Summary"))
-    return _anchored("summary", section)
+    return html.section("Summary", note, html.scrolling(content, "Summary"), anchor="summary")
 
 
 def _mean(mean: view.Mean | None) -> str:
@@ -198,7 +199,7 @@ def _suite(
             kinds = [_kind(line) for line in lines]
             rows = html.scrolling(_table(table.COLUMNS, lines, kinds, "dense"), "All numbers")
             parts.append(f"<details><summary>All numbers</summary>{rows}</details>")
-    return _anchored(_anchor(suite), html.section(suite, _SUITE_NOTE, "\n".join(parts)))
+    return html.section(suite, _SUITE_NOTE, "\n".join(parts), anchor=_anchor(suite))
 
 
 _SUITE_NOTE = (
@@ -258,13 +259,13 @@ def _typeset(cell: str) -> str:
 
 def _machine(document: Document) -> str:
     facts = view.facts(document)
-    caches = document.get("machine", {}).get("caches") or {}
-    sizes = [f"{name} {byte_size(int(size))}" for name, size in caches.items() if size]
+    caches = document["machine"]["caches"]
+    sizes = [f"{name} {byte_size(int(size))}" for name, size in caches.items()]
     if sizes:
         facts.append(("caches", ", ".join(sizes)))
-    versions = document.get("versions") or {}
+    versions = document["versions"]
     facts.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
-    facts += [(f"absent: {name}", str(why)) for name, why in (document.get("absent") or {}).items()]
+    facts += [(f"absent: {name}", str(why)) for name, why in document["absent"].items()]
     rows = "\n".join(
         f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>'
         for label, text in facts
@@ -273,8 +274,4 @@ def _machine(document: Document) -> str:
     content = f'<table class="dense plain"><tbody>\n{rows}\n</tbody></table>'
     note = "Limits are what this machine reached in the same run: peaks of the dot instructions of "
     note += "each tier and of float32, and read bandwidth of each level of memory."
-    return _anchored("machine", html.section("Machine", note, content))
-
-
-def _anchored(anchor: str, section: str) -> str:
-    return section.replace('<section class="card">', f'<section class="card" id="{anchor}">', 1)
+    return html.section("Machine", note, content, anchor="machine")

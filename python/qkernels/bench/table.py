@@ -13,7 +13,8 @@ from typing import TypeVar
 from qkernels.display.table import Column, plain_table
 
 from . import view
-from .view import Document, Group, Row
+from .results import Document, Row
+from .view import Group
 
 Row_ = TypeVar("Row_")
 
@@ -29,20 +30,21 @@ class Line:
     best: bool
 
 
-def mark(row: Row) -> str:
-    """What a reader must know beside the figures of a row; empty for a right answer."""
-    return {"wrong": "WRONG", "rounds elsewhere": "rounds elsewhere"}.get(row["status"], "")
+def mark(line: Line) -> str:
+    """What a reader must know beside the figures of a line."""
+    words = {"wrong": "WRONG", "rounds elsewhere": "rounds elsewhere"}
+    return ", ".join(filter(None, ["best peer" * line.best, words.get(line.row["status"], "")]))
 
 
 def _ratio(line: Line) -> str:
-    ratio = line.row.get("ratio")
+    ratio = line.row["ratio"]
     return view.ratio(ratio["median"]) if ratio else ""
 
 
 def interval(row: Row) -> str:
-    """`low-high` of a row's ratio, where both are known."""
-    ratio = row.get("ratio")
-    if not ratio or ratio.get("low") is None or ratio.get("high") is None:
+    """`low-high` of a row's ratio; empty without one."""
+    ratio = row["ratio"]
+    if not ratio:
         return ""
     return f"{view.ratio(ratio['low'])}-{view.ratio(ratio['high'])}"
 
@@ -52,11 +54,11 @@ COLUMNS: tuple[Column[Line], ...] = (
     Column(("", "contender"), lambda line: line.row["contender"], right=False),
     Column(("", "time"), lambda line: view.duration(line.row["seconds"])),
     Column(("", "GMAC/s"), lambda line: view.rate(line.row)),
-    Column(("of the", "limit"), lambda line: view.percent(line.row.get("share"))),
-    Column(("bound", "by"), lambda line: line.row.get("bound") or "", right=False),
+    Column(("of the", "limit"), lambda line: view.percent(line.row["share"])),
+    Column(("bound", "by"), lambda line: line.row["bound"] or "", right=False),
     Column(("time over", "qkernels"), _ratio),
     Column(("95 %", "interval"), lambda line: interval(line.row)),
-    Column(("", ""), lambda line: mark(line.row) or ("best peer" if line.best else ""), False),
+    Column(("", ""), mark, right=False),
 )
 # The columns that go first where a terminal is narrow.
 _EXPENDABLE = (("95 %", "interval"), ("bound", "by"), ("", "time"))
@@ -133,21 +135,22 @@ def _lines(document: Document, width: int | None) -> list[Styled]:
         blocks.append([("Summary", _TITLE), *_wrapped(about, width), ("", ""), *table])
     if not document["rows"]:
         blocks.append([("Nothing was measured.", "")])
-    absent = document.get("absent") or {}
+    absent = document["absent"]
     if absent:
         blocks.append([("Absent", _TITLE), *_pairs(list(absent.items()), width)])
-    for text in view.warnings(document):
-        blocks.append(_wrapped(f"Warning: {text}", width, "bold yellow"))
+    warnings = [_wrapped(f"Warning: {text}", width, _WARNING) for text in view.warnings(document)]
+    blocks.append([line for wrapped in warnings for line in wrapped])
+    blocks = [block for block in blocks if block]
     return [line for i, block in enumerate(blocks) for line in ([("", "")] if i else []) + block]
 
 
-_TITLE = "bold cyan"
+_TITLE, _WARNING = "bold cyan", "bold yellow"
 
 
 def _group(group: Group, width: int | None) -> list[Styled]:
     shown = lines(group)
     columns = list(COLUMNS)
-    if not any(line.row.get("macs") for line in shown):
+    if not any(line.row["macs"] for line in shown):
         columns = [
             Column(("", "rate"), c.cell) if c.heading == ("", "GMAC/s") else c for c in columns
         ]

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import view
-from .view import Document, Group, Roof, Roofline, Style
+from .results import Document
+from .view import Group, Roof, Roofline, Style
 
 _ROWS = 18  # of a roofline's plot area
 _NARROWEST, _WIDEST = 40, 110
@@ -131,7 +132,7 @@ def _roofline(
     for roof in chart.roofs:
         _name_roof(grid, roof)
     labels = {grid.row(tick): view.number(tick) for tick in ticks}
-    lines = [f"{group.title}: {chart.y_unit} over {chart.x_unit}", ""]
+    lines = [*textwrap.wrap(f"{group.title}: {chart.y_unit} over {chart.x_unit}", width), ""]
     for index, cells in enumerate(grid.cells):
         label = labels.get(index, "")
         lines.append(f"{label.rjust(margin)} {glyphs.axis}{''.join(cells).rstrip()}")
@@ -208,16 +209,20 @@ def _ratios(
 ) -> str:
     left = max(len(bar.row["contender"]) for some in cases.values() for bar in some) + 4
     ends = view.ratio_ends(cases)
-    columns = max(width - left - 8, 8)
+    wrong = any(bar.row["status"] == "wrong" for some in cases.values() for bar in some)
+    columns = max(width - left - (len(" 1,230 WRONG") if wrong else len(" 1,230")), 8)
     one = view.log_place(1.0, ends) * columns
-    lines = [f"{group.title}: time of the peer over that of qkernels", ""]
+    lines = [
+        *textwrap.wrap(f"{group.title}: time of the peer over that of qkernels", width),
+        "",
+    ]
     for case, some in cases.items():
         lines.append(case)
         for bar in some:
             drawn = _bar(one, view.log_place(bar.ratio, ends) * columns, columns, glyphs)
-            wrong = " WRONG" if bar.row["status"] == "wrong" else ""
+            remark = " WRONG" if bar.row["status"] == "wrong" else ""
             name = f"  {bar.row['contender']}".ljust(left)
-            lines.append(f"{name}{drawn} {view.ratio(bar.ratio)}{wrong}".rstrip())
+            lines.append(f"{name}{drawn} {view.ratio(bar.ratio)}{remark}".rstrip())
     axis = [""] * 2
     ticks = view.log_ticks(ends, max(2, columns // 8))
     starts = [round(view.log_place(tick, ends) * columns) for tick in ticks]

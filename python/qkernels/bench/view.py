@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
-Document = Mapping[str, Any]
+from qkernels.display.table import three_digits
+
+from .results import OURS, TIMED, Document, Row
+
 Place = Callable[[float], float]  # of a value on an axis
 
-OURS = "qkernels"
 RIGHT = ("ok", "rounds elsewhere")
-TIMED = (*RIGHT, "wrong")
-LEVELS = ("L1", "L2", "L3", "DRAM")
 
 
 def is_ours(row: Row) -> bool:
@@ -27,7 +26,7 @@ def is_ours(row: Row) -> bool:
 
 
 def timed(row: Row) -> bool:
-    return row["status"] in TIMED and bool(row.get("seconds"))
+    return row["status"] in TIMED
 
 
 # Groups: what may be compared with each other ---------------------------------------------------
@@ -52,38 +51,31 @@ class Group:
         for row in self.rows:
             found.setdefault(row["case"], []).append(row)
         for rows in found.values():
-            rows.sort(key=lambda r: (not is_ours(r), not timed(r), r.get("seconds") or math.inf))
+            rows.sort(key=lambda r: (not is_ours(r), not timed(r), r["seconds"] or math.inf))
         return found
 
 
 def groups(document: Document) -> list[Group]:
     """The document's groups in order of appearance. A row without a tier (a peer that cannot be
-    held to one) stands beside our fastest tier."""
-    default = _fastest_tier(document)
+    capped to one) ran beside our fastest tier, the last of a run."""
+    tiers = [row["isa"] for row in document["rows"] if is_ours(row)]
+    default = tiers[-1] if tiers else None
     found: dict[tuple[str, str | None, int], list[Row]] = {}
     for row in document["rows"]:
-        key = (row["suite"], row.get("isa") or default, row["threads"])
+        key = (row["suite"], row["isa"] or default, row["threads"])
         found.setdefault(key, []).append(row)
     return [Group(*key, tuple(rows)) for key, rows in found.items()]
 
 
-def _fastest_tier(document: Document) -> str | None:
-    tiers = [row["isa"] for row in document["rows"] if is_ours(row) and row.get("isa")]
-    peaks: dict[str, float] = {}
-    for limit in document.get("limits", {}).values():
-        peaks.update(limit.get("dots") or {})
-    return max(tiers, key=lambda tier: peaks.get(tier) or 0, default=None)
-
-
 def limits_of(document: Document, threads: int) -> Mapping[str, Any]:
     """The measured limits at a number of threads, or nothing."""
-    found: Mapping[str, Any] = document.get("limits", {}).get(str(threads)) or {}
+    found: Mapping[str, Any] = document["limits"].get(str(threads)) or {}
     return found
 
 
 def best_peer(rows: Iterable[Row]) -> Row | None:
     """The fastest peer with a right answer."""
-    peers = (row for row in rows if row["status"] in RIGHT and row.get("ratio"))
+    peers = (row for row in rows if row["status"] in RIGHT and row["ratio"])
     return min(peers, key=lambda row: float(row["ratio"]["median"]), default=None)
 
 
@@ -106,7 +98,7 @@ def means(group: Group) -> list[Mean]:
     Empty without a right peer."""
     by_peer: dict[str, list[float]] = {}
     for row in group.rows:
-        if row["status"] in RIGHT and row.get("ratio"):
+        if row["status"] in RIGHT and row["ratio"]:
             by_peer.setdefault(row["contender"], []).append(row["ratio"]["median"])
     best = [row["ratio"]["median"] for row in map(best_peer, group.cases().values()) if row]
     found = sorted((mean(peer, ratios) for peer, ratios in by_peer.items()), key=lambda m: m.mean)
@@ -129,7 +121,7 @@ def remarks(group: Group) -> list[str]:
     sentences = []
     for (status, contender), rows in found.items():
         where = rows[0]["case"] if len(rows) == 1 else f"{len(rows)} of {total} cases"
-        notes = dict.fromkeys(row.get("note") for row in rows if row.get("note"))
+        notes = dict.fromkeys(row["note"] for row in rows if row["note"])
         which = f" ({rows[0]['case']})" if len(notes) > 1 else ""
         note = f": {next(iter(notes))}{which}" if notes else ""
         word = "WRONG" if status == "wrong" else status
@@ -156,13 +148,13 @@ class Style:
 _OURS = Style("#d1410c", "#ff9254", "circle", "Q")
 _LIBRARIES = {
     "onednn": Style("#0a5fb4", "#4c9dff", "square", "D"),
-    "openvino": Style("#a83f93", "#ea8fd8", "triangle", "V"),
-    "onnxruntime": Style("#00856a", "#22cfa4", "diamond", "R"),
+    "openvino": Style("#b8409a", "#f183d6", "triangle", "V"),
+    "onnxruntime": Style("#009a6c", "#1fd6a0", "diamond", "R"),
     "litert": Style("#c79a00", "#f0d24f", "down", "L"),
-    "torch": Style("#42b0e8", "#9bdcff", "plus", "T"),
-    "ncnn": Style("#1b2330", "#f1f4f9", "cross", "C"),
-    "ctranslate2": Style("#7a1f3d", "#c95b80", "hexagon", "X"),
-    "numpy": Style("#6b7480", "#98a2b1", "square", "N"),
+    "torch": Style("#42b0e8", "#8fdcff", "plus", "T"),
+    "ncnn": Style("#10151e", "#ffffff", "cross", "C"),
+    "ctranslate2": Style("#8c2f4c", "#b8466e", "hexagon", "X"),
+    "numpy": Style("#6b7480", "#8d97a8", "square", "N"),
 }
 _OTHERS = Style("#566175", "#a2adbf", "star", "*")
 
@@ -183,7 +175,7 @@ def styles(document: Document) -> dict[str, Style]:
     letters: set[str] = set()
     for contender, row in sorted(rows.items(), key=lambda item: place(item[1])):
         base = _OURS if is_ours(row) else _LIBRARIES.get(_library(row), _OTHERS)
-        hollow = row.get("dtype", "int8") != "int8"
+        hollow = row["dtype"] != "int8"
         wanted = [base.letter, *contender.upper(), *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
         letter = next((c for c in wanted if c.isascii() and c.isalpha() and c not in letters), "*")
         letters.add(letter)
@@ -240,25 +232,25 @@ class Roofline:
 def roofline(group: Group, limits: Mapping[str, Any]) -> Roofline | None:
     """The roofline of a group: GMAC/s over MAC a byte, or where nothing is multiplied GB/s over
     bytes. None when nothing was timed."""
-    products = any(row.get("macs") for row in group.rows)
+    products = any(row["macs"] for row in group.rows)
     rate = "gmacs" if products else "gbs"
     stems = []
     for case, rows in group.cases().items():
-        points = [(float(row[rate]), row) for row in rows if timed(row) and row.get(rate)]
+        points = [(float(row[rate]), row) for row in rows if timed(row) and row[rate]]
         if not points:
             continue
         first = points[0][1]
         x = first["macs"] / first["bytes"] if products else first["bytes"]
         work = first["macs"] if products else first["bytes"]
-        limit = work / first["limit"] / 1e9 if first.get("limit") else None
+        limit = work / first["limit"] / 1e9 if first["limit"] else None
         stems.append(Stem(case, float(x), limit, tuple(points)))
     if not stems:
         return None
     stems.sort(key=lambda stem: stem.x)
-    compute = dict(limits.get("dots") or {}) if products else {}
+    compute = dict(limits.get("dots", {})) if products else {}
     if products and limits.get("float32"):
         compute["float32"] = limits["float32"]
-    read = {name: value for name, value in (limits.get("read") or {}).items() if value}
+    read = limits.get("read", {})
     return _with_roofs(stems, group.isa, compute, read, products)
 
 
@@ -338,11 +330,11 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 @dataclass(frozen=True)
 class Bar:
-    """One ratio: the time of the peer over ours, and its interval where there is one."""
+    """One ratio: the time of the peer over ours, and its interval."""
 
     row: Row
     ratio: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
     best: bool
 
 
@@ -352,23 +344,23 @@ def bars(group: Group) -> dict[str, list[Bar]]:
     for case, rows in group.cases().items():
         best = best_peer(rows)
         some = [
-            Bar(row, float(row["ratio"]["median"]), _interval(row["ratio"]), row is best)
+            Bar(
+                row,
+                float(row["ratio"]["median"]),
+                (row["ratio"]["low"], row["ratio"]["high"]),
+                row is best,
+            )
             for row in rows
-            if row.get("ratio") and timed(row)
+            if row["ratio"] and timed(row)
         ]
         if some:
             found[case] = sorted(some, key=lambda bar: bar.ratio)
     return found
 
 
-def _interval(ratio: Mapping[str, Any]) -> tuple[float, float] | None:
-    low, high = ratio.get("low"), ratio.get("high")
-    return None if low is None or high is None else (float(low), float(high))
-
-
 def ratio_ends(cases: Mapping[str, Sequence[Bar]]) -> tuple[float, float]:
     """The ends of a logarithmic axis that holds every ratio, its interval, and 1."""
-    values = [v for some in cases.values() for b in some for v in (b.ratio, *(b.interval or ()))]
+    values = [v for some in cases.values() for b in some for v in (b.ratio, *b.interval)]
     return min([0.8, *(v / 1.06 for v in values)]), max([1.25, *(v * 1.06 for v in values)])
 
 
@@ -381,10 +373,7 @@ def count(number: int, noun: str) -> str:
 
 def number(value: float) -> str:
     """Three digits, thousands grouped: 0.0123, 1.23, 45.6, 1,230."""
-    if value == 0:
-        return "0"
-    places = 2 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):,.{max(0, min(6, places))}f}"
+    return three_digits(value) if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def short(value: float) -> str:
@@ -410,9 +399,9 @@ def duration(seconds: float) -> str:
 
 def rate(row: Row) -> str:
     """GMAC/s, or GB/s with its unit where nothing is multiplied."""
-    if row.get("macs"):
-        return number(row["gmacs"]) if row.get("gmacs") else ""
-    return f"{number(row['gbs'])} GB/s" if row.get("gbs") else ""
+    if row["macs"]:
+        return number(row["gmacs"]) if row["gmacs"] else ""
+    return f"{number(row['gbs'])} GB/s" if row["gbs"] else ""
 
 
 def percent(share: float | None) -> str:
@@ -425,40 +414,36 @@ def facts(document: Document) -> list[tuple[str, str]]:
 
 
 def _facts(document: Document) -> Iterator[tuple[str, str]]:
-    machine = document.get("machine", {})
-    if machine.get("cpu"):
-        yield "cpu", str(machine["cpu"])
-    system = [machine.get("system"), machine.get("arch")]
-    if machine.get("python"):
-        system.append(f"Python {machine['python']}")
-    if any(system):
-        yield "system", ", ".join(str(part) for part in system if part)
-    for threads, limit in document.get("limits", {}).items():
+    machine = document["machine"]
+    yield "cpu", machine["cpu"]
+    yield "system", f"{machine['system']}, {machine['arch']}, Python {machine['python']}"
+    for threads, limit in document["limits"].items():
         yield f"limits, {count(int(threads), 'thread')}", _limit_text(limit)
-    conditions = document.get("conditions", {})
-    clock = conditions.get("clock_mhz") or {}
-    if clock.get("start"):
-        ends = ", ".join(f"{name} {clock[name]:.0f}" for name in clock if clock[name])
-        yield "clock, MHz", ends
-    if conditions.get("spread") is not None:
+    conditions = document["conditions"]
+    for label, name in (("clock, MHz", "clock_mhz"), ("temperature, C", "temperature_c")):
+        values = (conditions[name] or {}).items()
+        known = [f"{key} {value:.0f}" for key, value in values if isinstance(value, int | float)]
+        if known:
+            yield label, ", ".join(known)
+    if conditions["spread"] is not None:
         yield "spread", f"{100 * conditions['spread']:.1f} % between rounds"
 
 
 def _limit_text(limit: Mapping[str, Any]) -> str:
-    dots = [f"{name} {number(value)}" for name, value in (limit.get("dots") or {}).items() if value]
-    if limit.get("float32"):
+    dots = [f"{name} {number(value)}" for name, value in limit["dots"].items()]
+    if limit["float32"]:
         dots.append(f"float32 {number(limit['float32'])}")
-    read = [f"{name} {number(value)}" for name, value in (limit.get("read") or {}).items() if value]
+    read = [f"{name} {number(value)}" for name, value in limit["read"].items()]
     parts = [(dots, "GMAC/s"), (read, "GB/s")]
     return "; ".join(f"{', '.join(some)} {unit}" for some, unit in parts if some) or "not measured"
 
 
 def warnings(document: Document) -> list[str]:
     """What makes the figures doubtful, a sentence each."""
-    conditions = document.get("conditions", {})
-    found = [str(text) for text in conditions.get("warnings") or ()]
-    if conditions.get("noisy") and not any("noisy" in text.lower() for text in found):
+    conditions = document["conditions"]
+    found = list(conditions["warnings"])
+    if conditions["noisy"] and not any("noisy" in text.lower() for text in found):
         found.insert(0, "The machine was too noisy for conclusions.")
-    if conditions.get("throttled") and not any("throttl" in text.lower() for text in found):
+    if conditions["throttled"] and not any("throttl" in text.lower() for text in found):
         found.append("The processor was throttled during the run.")
     return found

@@ -38,10 +38,11 @@ def style_sheet(package: str, name: str) -> str:
     return resources.files(package).joinpath(name).read_text("utf-8")
 
 
-def section(heading: str, note: str, content: str) -> str:
-    """A card; `note`, below the heading, and `content` are markup."""
+def section(heading: str, note: str, content: str, *, anchor: str = "") -> str:
+    """A card; `note`, below the heading, and `content` are markup; `anchor` is what links name."""
+    name = f' id="{escape(anchor)}"' if anchor else ""
     return (
-        f'<section class="card">\n<h2>{escape(heading)}</h2>\n'
+        f'<section class="card"{name}>\n<h2>{escape(heading)}</h2>\n'
         f'<p class="note">{note}</p>\n{content}\n</section>\n'
     )
 

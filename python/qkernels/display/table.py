@@ -44,7 +44,9 @@ def three_digits(value: float) -> str:
     """Three digits that matter, never exponents: from 0.0004 to 12345."""
     if value <= 0:
         return f"{value:.3f}"
-    return f"{value:.{max(0, min(4, 2 - math.floor(math.log10(value))))}f}"
+    # The digits of the rounded value: 9.999 is 10.0.
+    digits = math.floor(math.log10(float(f"{value:.3g}")))
+    return f"{value:.{max(0, min(4, 2 - digits))}f}"
 
 
 def byte_size(count: int) -> str:
