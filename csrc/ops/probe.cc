@@ -40,7 +40,7 @@ struct Loop {
   size_t times;
 };
 
-Loop loop_of(qk_probe what, size_t bytes) {
+Loop loop_of(int what, size_t bytes) {
   const Tier& table = active_tier().table;
   switch (what) {
     case QK_PROBE_DOTS:
@@ -95,7 +95,7 @@ std::vector<Buffer> touched_memory(size_t threads, size_t bytes) {
 }  // namespace
 }  // namespace qk
 
-qk_status qk_probe_run(qk_probe what, size_t bytes, double seconds, double* per_second) {
+qk_status qk_probe_run(int what, size_t bytes, double seconds, double* per_second) {
   return qk::guarded([&]() -> qk_status {
     if (!(seconds >= 0 && seconds <= 60)) {
       return qk::fail(QK_INVALID_ARGUMENT, "seconds must be between 0 and 60");

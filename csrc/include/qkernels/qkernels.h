@@ -233,9 +233,9 @@ typedef enum qk_probe {
   QK_PROBE_CHAIN = 3,   /* dependent integer steps: in proportion to the clock */
 } qk_probe;
 
-/* Work a second in the best of four windows of seconds / 4 (0..60 in all). bytes: a positive
- * multiple of 1024 for QK_PROBE_READ, otherwise 0. */
-QK_API qk_status qk_probe_run(qk_probe what, size_t bytes, double seconds, double* per_second);
+/* Work a second in the best of four windows of seconds / 4 (0..60 in all). what: a qk_probe. bytes:
+ * a positive multiple of 1024 for QK_PROBE_READ, otherwise 0. */
+QK_API qk_status qk_probe_run(int what, size_t bytes, double seconds, double* per_second);
 
 #ifdef __cplusplus
 }

@@ -207,11 +207,14 @@ _LIMITS: dict[str, tuple[str, Check]] = {
     "dots": _NUMBERS,
     "float32": _POSITIVE_OR_NULL,
     "read": _NUMBERS,
+    "overhead": ("a positive number", _positive),
 }
 _CONDITIONS: dict[str, tuple[str, Check]] = {
     "clock_mhz": ("an object or null", _or_none(_OBJECT[1])),
     "temperature_c": ("an object or null", _or_none(_OBJECT[1])),
     "throttled": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
+    "speed": ("an object or null", _or_none(_OBJECT[1])),
+    "load": _OBJECT,
     "spread": ("a number or null", _or_none(lambda value: _number(value) and value >= 0)),
     "noisy": ("true or false", lambda value: isinstance(value, bool)),
     "warnings": ("a list of texts", _list_of(_text)),
