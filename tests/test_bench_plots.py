@@ -17,8 +17,7 @@ from qkernels.errors import QKernelsError
 from support import require
 
 LIBRARIES = (
-    "qkernels", "onednn", "openvino", "onnxruntime", "litert", "torch", "ncnn", "ctranslate2",
-    "numpy",
+    "qkernels", "onednn", "openvino", "onnxruntime", "litert", "torch", "ncnn", "numpy",
 )  # fmt: skip
 
 

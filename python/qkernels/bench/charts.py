@@ -63,9 +63,9 @@ def _mark(x: float, y: float, r: float, style: Style, class_: str, note: str = "
             (x + d * math.cos(t), y + d * math.sin(t)) for d, t in zip(sizes, angles, strict=True)
         ]
     else:
-        corners_of = {"square": (4, 45), "diamond": (4, 0), "hexagon": (6, 0)}
-        number, start = corners_of.get(style.shape, (3, -90 if style.shape == "triangle" else 90))
-        d = r * (1.2 if number < 6 else 1.08)
+        corners_of = {"square": (4, 45), "diamond": (4, 0), "triangle": (3, -90), "down": (3, 90)}
+        number, start = corners_of[style.shape]
+        d = r * 1.2
         angles = [math.radians(start + 360 / number * i) for i in range(number)]
         points = [(x + d * math.cos(t), y + d * math.sin(t)) for t in angles]
     return tag("path", inner, d=polyline(points) + "Z", class_=kind)

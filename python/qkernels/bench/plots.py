@@ -24,7 +24,6 @@ _MARKERS = {
     "down": "v",
     "plus": "P",
     "cross": "X",
-    "hexagon": "h",
     "star": "*",
 }
 # Inches.

@@ -267,7 +267,7 @@ def _machine(document: Document) -> str:
     facts.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
     facts += [(f"absent: {name}", str(why)) for name, why in document["absent"].items()]
     rows = "\n".join(
-        f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>'
+        f'<tr><th scope="row">{escape(label)}</th><td>{escape(_typeset(text))}</td></tr>'
         for label, text in facts
         if text
     )

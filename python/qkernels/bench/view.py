@@ -153,7 +153,6 @@ _LIBRARIES = {
     "litert": Style("#c79a00", "#f0d24f", "down", "L"),
     "torch": Style("#42b0e8", "#8fdcff", "plus", "T"),
     "ncnn": Style("#10151e", "#ffffff", "cross", "C"),
-    "ctranslate2": Style("#8c2f4c", "#b8466e", "hexagon", "X"),
     "numpy": Style("#6b7480", "#8d97a8", "square", "N"),
 }
 _OTHERS = Style("#566175", "#a2adbf", "star", "*")
@@ -430,12 +429,15 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def _limit_text(limit: Mapping[str, Any]) -> str:
-    dots = [f"{name} {number(value)}" for name, value in limit["dots"].items()]
+    peaks = dict(limit["dots"])
     if limit["float32"]:
-        dots.append(f"float32 {number(limit['float32'])}")
-    read = [f"{name} {number(value)}" for name, value in limit["read"].items()]
-    parts = [(dots, "GMAC/s"), (read, "GB/s")]
-    return "; ".join(f"{', '.join(some)} {unit}" for some, unit in parts if some) or "not measured"
+        peaks["float32"] = limit["float32"]
+    parts = [
+        f"{', '.join(f'{name} {number(value)}' for name, value in values.items())} {unit}"
+        for values, unit in ((peaks, "GMAC/s"), (limit["read"], "GB/s"))
+        if values
+    ]
+    return "; ".join([*parts, f"a call {duration(limit['overhead'])}"])
 
 
 def warnings(document: Document) -> list[str]:
