@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .worker import first_line
@@ -38,7 +39,7 @@ class Worker:
     """A process that hosts the adapter `module`, with `environment` on top of this one's."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM.format(path=sys.path, module=module)],
             stdin=subprocess.PIPE,
@@ -70,11 +71,9 @@ class Worker:
     def send(self, **request: Any) -> None:
         assert self._process.stdin is not None
         self._wake()
-        try:
+        with suppress(OSError):  # it has ended: receive says how
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except OSError:  # it has ended: receive says how
-            pass
 
     def receive(self, timeout: float) -> dict[str, Any]:
         try:
@@ -97,9 +96,10 @@ class Worker:
         self._reader.join(5)  # until a child of the worker lets go of its end
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        _close(self._process.stdin)
+        with suppress(OSError):  # what was not sent cannot be sent any more
+            self._process.stdin.close()
         if not self._reader.is_alive():
-            _close(self._process.stdout)
+            self._process.stdout.close()
         self._stderr.close()
 
     def _stop(self) -> None:
@@ -126,10 +126,3 @@ class Worker:
         if code < 0:
             how = f"killed: {signal.strsignal(-code) or -code}"
         return f"{how}: {said}" if said else how
-
-
-def _close(stream: Any) -> None:
-    try:
-        stream.close()
-    except OSError:  # what was not sent cannot be sent any more
-        pass

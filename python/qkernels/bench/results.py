@@ -22,7 +22,7 @@ FORMAT, VERSION = "qkernels-bench", 1
 OURS = "qkernels"
 STATUSES = ("ok", "rounds elsewhere", "wrong", "unsupported", "failed")
 TIMED = STATUSES[:3]
-BOUNDS = ("compute", "L1", "L2", "L3", "DRAM", "overhead")
+BOUNDS = ("compute", "L1", "L2", "L3", "L4", "DRAM", "overhead")
 
 Document = dict[str, Any]
 Row = dict[str, Any]
@@ -213,6 +213,8 @@ _CONDITIONS: dict[str, tuple[str, Check]] = {
     "clock_mhz": ("an object or null", _or_none(_OBJECT[1])),
     "temperature_c": ("an object or null", _or_none(_OBJECT[1])),
     "throttled": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
+    "speed": _OBJECT,
+    "load": _OBJECT,
     "speed": ("an object or null", _or_none(_OBJECT[1])),
     "load": _OBJECT,
     "spread": ("a number or null", _or_none(lambda value: _number(value) and value >= 0)),

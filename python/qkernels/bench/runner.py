@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -140,10 +140,8 @@ class _Host:
 
     def unload(self) -> None:
         if self._worker is not None:
-            try:
+            with suppress(WorkerLost, WorkerFailed):  # the next case finds out
                 self.ask(_LOAD_TIMEOUT, do="unload")
-            except (WorkerLost, WorkerFailed):  # the next case finds out
-                pass
 
     def end(self) -> None:
         if self._worker is not None:
