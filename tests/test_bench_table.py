@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench_document import document, row, untimed, with_ratios
-from qkernels.bench import results, table, view
+from qkernels.bench import geometry, results, table, view
 from support import require
 
 
@@ -89,15 +89,15 @@ def test_means_are_geometric_and_leave_wrong_answers_out() -> None:
 
 
 def test_spread_moves_neighbours_apart_and_keeps_them_inside() -> None:
-    assert view.spread([1.0, 5.0, 9.0], 2.0, 0.0, 10.0) == [1.0, 5.0, 9.0]
-    assert view.spread([5.0, 5.0, 5.0], 2.0, 0.0, 10.0) == pytest.approx([3.0, 5.0, 7.0])
-    assert view.spread([0.0, 0.0], 2.0, 0.0, 10.0) == pytest.approx([0.0, 2.0])
-    assert view.spread([9.5, 9.6, 9.7], 2.0, 0.0, 10.0) == pytest.approx([6.0, 8.0, 10.0])
-    assert view.spread([], 2.0, 0.0, 1.0) == []
+    assert geometry.spread([1.0, 5.0, 9.0], 2.0, 0.0, 10.0) == [1.0, 5.0, 9.0]
+    assert geometry.spread([5.0, 5.0, 5.0], 2.0, 0.0, 10.0) == pytest.approx([3.0, 5.0, 7.0])
+    assert geometry.spread([0.0, 0.0], 2.0, 0.0, 10.0) == pytest.approx([0.0, 2.0])
+    assert geometry.spread([9.5, 9.6, 9.7], 2.0, 0.0, 10.0) == pytest.approx([6.0, 8.0, 10.0])
+    assert geometry.spread([], 2.0, 0.0, 1.0) == []
     rng = np.random.default_rng(1)
     for count in range(1, 12):
         places = sorted(rng.uniform(0, 10, count))
-        found = view.spread(places, 1.5, 0.0, 10.0)
+        found = geometry.spread(places, 1.5, 0.0, 10.0)
         gap = min(1.5, 10 / (count - 1)) if count > 1 else 0
         assert np.all(np.diff(found) >= gap - 1e-9)
         assert found[0] >= -1e-9
@@ -106,18 +106,18 @@ def test_spread_moves_neighbours_apart_and_keeps_them_inside() -> None:
 
 @pytest.mark.parametrize("ends", [(0.8, 1.25), (0.5, 3000.0), (9.0, 11.0), (1e-3, 1e9)])
 def test_ticks_of_a_logarithmic_axis(ends: tuple[float, float]) -> None:
-    ticks = view.log_ticks(ends)
+    ticks = geometry.log_ticks(ends)
     assert 1 <= len(ticks) <= 9
     assert ticks == sorted(ticks)
     assert ends[0] <= ticks[0]
     assert ticks[-1] <= ends[1]
-    places = [view.log_place(tick, ends) for tick in ticks]
+    places = [geometry.log_place(tick, ends) for tick in ticks]
     assert all(0 <= place <= 1 for place in places)
 
 
 def test_roofline_holds_every_point_and_its_limit() -> None:
     for group in view.groups(document(isas=("avx2", "avx512vnni"))):
-        chart = view.roofline(group, view.limits_of(document(), group.threads))
+        chart = geometry.roofline(group, view.limits_of(document(), group.threads))
         assert chart is not None
         assert [stem.x for stem in chart.stems] == sorted(stem.x for stem in chart.stems)
         for stem in chart.stems:
@@ -133,7 +133,7 @@ def test_roofline_holds_every_point_and_its_limit() -> None:
 def test_a_slope_ends_where_it_meets_the_highest_peak() -> None:
     group = view.groups(document(suites=("gemv",), threads=(1,)))[0]
     limits = view.limits_of(document(), 1)
-    chart = view.roofline(group, limits)
+    chart = geometry.roofline(group, limits)
     assert chart is not None
     slopes = {roof.name: roof for roof in chart.roofs if not roof.flat}
     assert set(slopes) == set(limits["read"])
@@ -145,7 +145,7 @@ def test_a_slope_ends_where_it_meets_the_highest_peak() -> None:
 def test_passes_over_memory_are_drawn_by_bytes() -> None:
     rows = with_ratios([row("elementwise", "quantize 8192", c) for c in ("qkernels", "LiteRT")])
     (group,) = view.groups(of_rows(rows))
-    chart = view.roofline(group, view.limits_of(document(), 1))
+    chart = geometry.roofline(group, view.limits_of(document(), 1))
     assert chart is not None
     assert (chart.x_unit, chart.y_unit) == ("bytes", "GB/s")
     assert {roof.name for roof in chart.roofs} == {"L1", "L2", "L3", "DRAM"}

@@ -11,10 +11,11 @@ from html import escape
 
 from qkernels.display.svg import drawing, polyline, tag, text, title
 
-from . import view
+from . import geometry, view
+from .geometry import Roof, Roofline
 from .results import Row
 from .table import interval
-from .view import Group, Roof, Roofline, Style
+from .view import Group, Style
 
 _WIDTH = 1040.0
 _SLANT = 38.0  # degrees of the case names above a roofline
@@ -101,10 +102,10 @@ class _Plane:
         self._chart = chart
 
     def x(self, value: float) -> float:
-        return self.left + view.log_place(value, self._chart.x) * (self.right - self.left)
+        return self.left + geometry.log_place(value, self._chart.x) * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        return self.bottom - view.log_place(value, self._chart.y) * (self.bottom - self.top)
+        return self.bottom - geometry.log_place(value, self._chart.y) * (self.bottom - self.top)
 
 
 def roofline(group: Group, chart: Roofline, styles: Mapping[str, Style]) -> str:
@@ -123,11 +124,11 @@ def roofline(group: Group, chart: Roofline, styles: Mapping[str, Style]) -> str:
 
 def _axes(chart: Roofline, plane: _Plane) -> list[str]:
     marks = []
-    for tick in view.log_ticks(chart.y):
+    for tick in geometry.log_ticks(chart.y):
         y = plane.y(tick)
         marks.append(tag("line", x1=plane.left, x2=plane.right, y1=y, y2=y, class_="grid"))
         marks.append(text(plane.left - 8, y + 4, f"{tick:,.10g}", class_="tick end"))
-    for tick in view.log_ticks(chart.x, 12):
+    for tick in geometry.log_ticks(chart.x, 12):
         x = plane.x(tick)
         marks.append(tag("line", x1=x, x2=x, y1=plane.bottom, y2=plane.bottom + 5, class_="axis"))
         marks.append(text(x, plane.bottom + 20, view.short(tick), class_="tick middle"))
@@ -148,7 +149,7 @@ def _roofs(chart: Roofline, plane: _Plane) -> list[str]:
         kind = "roof strong" if roof.strong or not roof.flat else "roof"
         marks.append(tag("path", d=polyline(ends), class_=kind))
     wanted = [plane.y(roof.value) + 4 for roof in flat]
-    places = view.spread(wanted, 16, plane.top, plane.bottom) if wanted else []
+    places = geometry.spread(wanted, 16, plane.top, plane.bottom) if wanted else []
     for roof, y in zip(flat, places, strict=True):
         name = f"{roof.name} {view.number(roof.value)}"
         kind = "roof-name strong" if roof.strong else "roof-name"
@@ -182,8 +183,8 @@ def _slope_names(slopes: Sequence[Roof], plane: _Plane) -> list[str]:
 def _stems(chart: Roofline, plane: _Plane, styles: Mapping[str, Style], band: float) -> list[str]:
     class_of = classes(styles)
     wanted = [plane.x(stem.x) for stem in chart.stems]
-    columns = view.spread(wanted, 15, plane.left + 8, plane.right - 8)
-    slots = view.spread(columns, 26, plane.left + 8, plane.right - 8)
+    columns = geometry.spread(wanted, 15, plane.left + 8, plane.right - 8)
+    slots = geometry.spread(columns, 26, plane.left + 8, plane.right - 8)
     lines, points, names = [], [], []
     for stem, x, slot in zip(chart.stems, columns, slots, strict=True):
         lowest = plane.y(min(y for y, _ in stem.points))
@@ -223,11 +224,11 @@ def ratios(
     bottom = top + _LANE * len(bars) + _GAP * len(cases)
 
     def x_of(value: float) -> float:
-        return inner[0] + view.log_place(value, ends) * (inner[1] - inner[0])
+        return inner[0] + geometry.log_place(value, ends) * (inner[1] - inner[0])
 
     one = x_of(1.0)
     marks = []
-    for tick in view.log_ticks(ends, 10):
+    for tick in geometry.log_ticks(ends, 10):
         x = x_of(tick)
         kind = "axis" if tick == 1 else "grid"
         marks.append(tag("line", x1=x, x2=x, y1=top - 4, y2=bottom, class_=kind))

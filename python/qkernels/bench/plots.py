@@ -11,9 +11,10 @@ from typing import Any
 
 from qkernels.errors import QKernelsValueError
 
-from . import view
+from . import geometry, view
+from .geometry import Roofline
 from .results import Document
-from .view import Group, Roofline, Style
+from .view import Group, Style
 
 _INK, _SOFT, _RULE = "#1b2330", "#566175", "#dfe3ea"
 _MARKERS = {
@@ -137,7 +138,7 @@ def _draw_group(
 
     x = (left + _LEFT) / width
     figure.text(x, (top - 0.1) / height, group.title, fontsize=12, fontweight="bold", color=_INK)
-    chart = view.roofline(group, view.limits_of(document, group.threads))
+    chart = geometry.roofline(group, view.limits_of(document, group.threads))
     y = top - _band(group) - _ROOFLINE
     if chart is not None:
         panel = axes(y, _ROOFLINE)
@@ -194,8 +195,12 @@ def _look(style: Style, size: float, *, wrong: bool = False) -> dict[str, Any]:
 def _roofline(axes: Any, chart: Roofline, styles: Mapping[str, Style], inches: float) -> None:
     axes.set(xscale="log", yscale="log", xlim=chart.x, ylim=chart.y, xlabel=chart.x_unit)
     axes.xaxis.label.set(color=_SOFT, fontsize=9)
-    axes.set_xticks(view.log_ticks(chart.x, 12), map(view.short, view.log_ticks(chart.x, 12)))
-    axes.set_yticks(view.log_ticks(chart.y), [f"{t:,.10g}" for t in view.log_ticks(chart.y)])
+    axes.set_xticks(
+        geometry.log_ticks(chart.x, 12), map(view.short, geometry.log_ticks(chart.x, 12))
+    )
+    axes.set_yticks(
+        geometry.log_ticks(chart.y), [f"{t:,.10g}" for t in geometry.log_ticks(chart.y)]
+    )
     axes.set_xticks([], minor=True)
     axes.set_yticks([], minor=True)
     axes.grid(axis="y", color=_RULE, linewidth=0.7)
@@ -204,12 +209,12 @@ def _roofline(axes: Any, chart: Roofline, styles: Mapping[str, Style], inches: f
     _roofs(axes, chart, inches)
 
     # Places along the axis as shares of its width: cases of one intensity stand side by side.
-    wanted = [view.log_place(stem.x, chart.x) for stem in chart.stems]
-    columns = view.spread(wanted, 0.15 / inches, 0.01, 0.99)
-    slots = view.spread(columns, 0.25 / inches, 0.01, 0.99)
+    wanted = [geometry.log_place(stem.x, chart.x) for stem in chart.stems]
+    columns = geometry.spread(wanted, 0.15 / inches, 0.01, 0.99)
+    slots = geometry.spread(columns, 0.25 / inches, 0.01, 0.99)
     for stem, column, slot in zip(chart.stems, columns, slots, strict=True):
         x = chart.x[0] * (chart.x[1] / chart.x[0]) ** column
-        lowest = view.log_place(min(y for y, _ in stem.points), chart.y)
+        lowest = geometry.log_place(min(y for y, _ in stem.points), chart.y)
         axes.plot(
             [slot, column, column],
             [1.06, 1.0, lowest],
@@ -250,8 +255,8 @@ def _roofs(axes: Any, chart: Roofline, inches: float) -> None:
             zorder=2,
         )
     flat = sorted((roof for roof in chart.roofs if roof.flat), key=lambda roof: roof.value)
-    wanted = [view.log_place(roof.value, chart.y) for roof in flat]
-    for roof, y in zip(flat, view.spread(wanted, 0.16 / _ROOFLINE, 0, 1), strict=True):
+    wanted = [geometry.log_place(roof.value, chart.y) for roof in flat]
+    for roof, y in zip(flat, geometry.spread(wanted, 0.16 / _ROOFLINE, 0, 1), strict=True):
         axes.text(
             1.01,
             y,
@@ -294,7 +299,7 @@ def _ratios(
     ends = view.ratio_ends(cases)
     if ends[0] < 0.79:  # room for the number left of a bar that goes left
         ends = (ends[0] * (ends[0] / ends[1]) ** 0.07, ends[1])
-    ticks = view.log_ticks(ends, 10)
+    ticks = geometry.log_ticks(ends, 10)
     y, places, names = 0.0, [], []
     for case, some in cases.items():
         axes.annotate(

@@ -15,7 +15,7 @@ from typing import Any
 from qkernels.display import html
 from qkernels.display.table import Column, byte_size
 
-from . import charts, table, view
+from . import charts, geometry, table, view
 from .results import Document
 from .view import Group, Style
 
@@ -183,7 +183,7 @@ def _suite(
         parts.append(f"<h3>{escape(_group_title(group))}</h3>")
         contenders = {row["contender"] for row in group.rows if view.timed(row)}
         keys = "".join(charts.key(name, styles) for name in styles if name in contenders)
-        chart = view.roofline(group, view.limits_of(document, group.threads))
+        chart = geometry.roofline(group, view.limits_of(document, group.threads))
         if chart is not None:
             parts.append(f'<h4>Roofline</h4><div class="legend">{keys}</div>')
             parts.append(html.scrolling(charts.roofline(group, chart, styles), "Roofline"))

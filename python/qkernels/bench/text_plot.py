@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import view
+from . import geometry, view
+from .geometry import Roof, Roofline
 from .results import Document
-from .view import Group, Roof, Roofline, Style
+from .view import Group, Style
 
 _ROWS = 18  # of a roofline's plot area
 _NARROWEST, _WIDEST = 40, 110
@@ -48,7 +49,7 @@ def roofline(document: Document, *, width: int | None = None, unicode: bool | No
     styles = view.styles(document)
     plots = []
     for group in view.groups(document):
-        chart = view.roofline(group, view.limits_of(document, group.threads))
+        chart = geometry.roofline(group, view.limits_of(document, group.threads))
         if chart is not None:
             plots.append(_roofline(group, chart, styles, size, glyphs))
     return "\n".join(plots)
@@ -94,11 +95,11 @@ class _Grid:
         self.cells = [[" "] * columns for _ in range(rows)]
 
     def column(self, x: float) -> int:
-        place = view.log_place(x, self._chart.x) * (self.columns - 1)
+        place = geometry.log_place(x, self._chart.x) * (self.columns - 1)
         return min(max(round(place), 0), self.columns - 1)
 
     def row(self, y: float) -> int:
-        return round((1 - view.log_place(y, self._chart.y)) * (self.rows - 1))
+        return round((1 - geometry.log_place(y, self._chart.y)) * (self.rows - 1))
 
     def put(self, column: int, row: int, mark: str) -> None:
         if 0 <= row < self.rows and 0 <= column < self.columns:
@@ -116,7 +117,7 @@ class _Grid:
 def _roofline(
     group: Group, chart: Roofline, styles: Mapping[str, Style], width: int, glyphs: Glyphs
 ) -> str:
-    ticks = view.log_ticks(chart.y, 6)
+    ticks = geometry.log_ticks(chart.y, 6)
     margin = max(len(view.number(tick)) for tick in ticks) + 1
     grid = _Grid(width - margin - 2, _ROWS, chart)
     for roof in chart.roofs:
@@ -139,7 +140,7 @@ def _roofline(
     lines.append(f"{' ' * margin} {glyphs.corner}{glyphs.floor * grid.columns}")
     letters = _case_letters(len(chart.stems))
     lines.append(" " * (margin + 2) + _placed(grid.columns, columns, letters))
-    x_ticks = view.log_ticks(chart.x, max(2, grid.columns // 9))
+    x_ticks = geometry.log_ticks(chart.x, max(2, grid.columns // 9))
     names = [view.short(tick) for tick in x_ticks]
     starts = [grid.column(tick) - len(name) // 2 for tick, name in zip(x_ticks, names, strict=True)]
     lines.append(" " * (margin + 2) + _placed(grid.columns, starts, names))
@@ -176,8 +177,8 @@ def _name_roof(grid: _Grid, roof: Roof) -> None:
 
 def _stem_columns(grid: _Grid, chart: Roofline) -> list[int]:
     """A column a case; cases of nearly the same x stand side by side."""
-    places = [view.log_place(stem.x, chart.x) * (grid.columns - 1) for stem in chart.stems]
-    return [round(place) for place in view.spread(places, 1, 0, grid.columns - 1)]
+    places = [geometry.log_place(stem.x, chart.x) * (grid.columns - 1) for stem in chart.stems]
+    return [round(place) for place in geometry.spread(places, 1, 0, grid.columns - 1)]
 
 
 def _case_letters(number: int) -> list[str]:
@@ -211,7 +212,7 @@ def _ratios(
     ends = view.ratio_ends(cases)
     wrong = any(bar.row["status"] == "wrong" for some in cases.values() for bar in some)
     columns = max(width - left - (len(" 1,230 WRONG") if wrong else len(" 1,230")), 8)
-    one = view.log_place(1.0, ends) * columns
+    one = geometry.log_place(1.0, ends) * columns
     lines = [
         *textwrap.wrap(f"{group.title}: time of the peer over that of qkernels", width),
         "",
@@ -219,13 +220,13 @@ def _ratios(
     for case, some in cases.items():
         lines.append(case)
         for bar in some:
-            drawn = _bar(one, view.log_place(bar.ratio, ends) * columns, columns, glyphs)
+            drawn = _bar(one, geometry.log_place(bar.ratio, ends) * columns, columns, glyphs)
             remark = " WRONG" if bar.row["status"] == "wrong" else ""
             name = f"  {bar.row['contender']}".ljust(left)
             lines.append(f"{name}{drawn} {view.ratio(bar.ratio)}{remark}".rstrip())
     axis = [""] * 2
-    ticks = view.log_ticks(ends, max(2, columns // 8))
-    starts = [round(view.log_place(tick, ends) * columns) for tick in ticks]
+    ticks = geometry.log_ticks(ends, max(2, columns // 8))
+    starts = [round(geometry.log_place(tick, ends) * columns) for tick in ticks]
     axis[0] = _placed(columns + 1, starts, [glyphs.one] * len(ticks))
     axis[1] = _placed(columns + 4, starts, [f"{tick:g}" for tick in ticks])
     lines += [f"{' ' * left}{line}" for line in axis]
