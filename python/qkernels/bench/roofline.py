@@ -52,7 +52,7 @@ def moved_bytes(row: Mapping[str, Any]) -> float:
         return size
     if row["op"] in _PRODUCTS:
         m, k, n = (row["params"][name] for name in "mkn")
-        return 4.0 * (m * k + k * n + m * n)
+        return float(4 * (m * k + k * n + m * n))
     return 4.0 * size
 
 
