@@ -6,6 +6,7 @@ Versions of the tools are in [dependency-groups] of pyproject.toml.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -188,9 +189,28 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """linear_int8 against the installed peers; arguments after -- go to bench/linear.py."""
-    session.install(".", "torch", "onnxruntime", "onnx")
-    session.run("python", "bench/linear.py", *session.posargs)
+    """qkernels bench beside the peers; arguments after -- go to it. ONEDNN_ROOT adds oneDNN."""
+    session.install(".[bench,torch]")
+    session.run("qkernels", "bench", *session.posargs)
+
+
+@nox.session
+def bench_compare(session: nox.Session) -> None:
+    """qkernels bench compared with the last run of this CPU in bench/results; exit code 1 when
+    something became slower. Arguments after -- go to the run."""
+    session.install(".")
+    facts = json.loads(str(session.run("qkernels", "info", "--json", silent=True)))
+    cpu = facts["cpu"]["model"]
+    kept = {}
+    for path in (ROOT / "bench" / "results").glob("*.json"):
+        document = json.loads(path.read_text())
+        if document["machine"]["cpu"] == cpu:
+            kept[document["created"]] = path
+    if not kept:
+        session.error(f"bench/results keeps no run of {cpu}: bench/results/README.md says how to add one")
+    now = Path(session.create_tmp()) / "now.json"
+    session.run("qkernels", "bench", "--peers", "numpy", "--json", str(now), *session.posargs)
+    session.run("qkernels", "bench", "--compare", str(kept[max(kept)]), str(now))
 
 
 @nox.session

@@ -4,9 +4,9 @@
 import os
 import sys
 
-from bench_fakes import Fake
-from bench_fakes import environment as environment
+from bench_fakes import Fake, environment
 
+__all__ = ["LIBRARY", "discover", "environment"]
 LIBRARY = "Crashing"
 
 

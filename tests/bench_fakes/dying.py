@@ -3,8 +3,9 @@
 
 import os
 
-from bench_fakes import environment as environment
+from bench_fakes import environment
 
+__all__ = ["LIBRARY", "discover", "environment"]
 LIBRARY = "Dying"
 
 

@@ -3,9 +3,9 @@
 
 import numpy as np
 
-from bench_fakes import Fake
-from bench_fakes import environment as environment
+from bench_fakes import Fake, environment
 
+__all__ = ["LIBRARY", "discover", "environment"]
 LIBRARY = "Wrong"
 
 

@@ -66,13 +66,13 @@ class Case:
     def macs(self) -> float:
         """Multiply-accumulates of one call; 0 where nothing is multiplied and summed."""
         if self.op in _LINEAR:
-            return float(self.m) * self.k * self.n
+            return float(self.m * self.k * self.n)
         if self.op == "conv":
             rows, columns = self.out_pixels
             depth = self.kh * self.kw * self.c // self.groups
-            return float(self.batch) * rows * columns * self.oc * depth
+            return float(self.batch * rows * columns * self.oc * depth)
         if self.op == "digits":
-            return _digits_size()[0] * self.batch
+            return float(_digits_size()[0] * self.batch)
         return 0.0
 
     @cached_property
@@ -88,7 +88,7 @@ class Case:
             return float(self.batch * pixels + weights)
         if self.op == "digits":
             _, weights, activations = _digits_size()
-            return weights + activations * self.batch
+            return float(weights + activations * self.batch)
         return float(_PASS_BYTES[self.op] * self.rows * self.columns)
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +136,8 @@ def aligned_empty(shape: int | tuple[int, ...], dtype: Any) -> Array:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    array: Array = raw[start : start + size].view(dtype).reshape(shape)
+    return array
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,11 @@ class Data:
         which are read once, stay in the file."""
         arrays: dict[str, Any] = {}
         for name in _ARRAYS:
-            mode = None
             path = folder / f"{name}.npy"
             if name in ("expected", "real") and path.stat().st_size > 2**20:
-                mode = "r"
-            array = np.load(path, mmap_mode=mode, allow_pickle=False)
-            arrays[name] = array if mode else aligned(array)
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            else:
+                arrays[name] = aligned(np.load(path, allow_pickle=False))
         x_scale, x_zero_point, out_scale, out_zero_point = np.load(folder / "scalars.npy").tolist()
         return cls(
             **arrays,

@@ -30,7 +30,7 @@ def make_data(case: Case) -> Data:
 
 def _data(x: Array, expected: Array, **others: Any) -> Data:
     """A Data with what is given, aligned, and nothing in the other places."""
-    nothing = {
+    values: dict[str, Any] = {
         "w": np.empty(0, np.int8),
         "w_scale": np.empty(0, np.float32),
         "bias": np.empty(0, np.int32),
@@ -39,12 +39,11 @@ def _data(x: Array, expected: Array, **others: Any) -> Data:
         "x_zero_point": X_ZERO_POINT,
         "out_scale": OUT_SCALE,
         "out_zero_point": 0,
+        **others,
     }
-    arrays = {"x": x, "expected": expected, **others}
-    for name, value in arrays.items():
-        if isinstance(value, np.ndarray):
-            arrays[name] = aligned(value)
-    return Data(**(nothing | arrays))
+    for name, value in {"x": x, "expected": expected, **values}.items():
+        values[name] = aligned(value) if isinstance(value, np.ndarray) else value
+    return Data(**values)
 
 
 def exact_matmul(a: Array, b: Array) -> NDArray[np.int64]:
@@ -79,7 +78,8 @@ def exact_conv(x: Array, w: Array, case: Case) -> NDArray[np.int64]:
             a = pixels.reshape(-1, groups, depth).transpose(1, 0, 2)
             b = w[:, ky, kx].reshape(groups, per_group, depth).transpose(0, 2, 1)
             sums += a.astype(np.int64) * b if depth == per_group == 1 else exact_matmul(a, b)
-    return sums.transpose(1, 0, 2).reshape(case.batch, rows, columns, case.oc)
+    result: NDArray[np.int64] = sums.transpose(1, 0, 2)
+    return result.reshape(case.batch, rows, columns, case.oc)
 
 
 def _codes(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -40,11 +40,13 @@ def row_key(row: Row) -> tuple[Any, ...]:
 
 
 def write(document: Document, path: Path) -> None:
-    """Write the document, whole or not at all. Raises OSError, and QKernelsError for a document
+    """Write the document, a row a line, whole or not at all. Raises OSError, and QKernelsError for a document
     that `read` would refuse."""
     check(document)
-    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    replace_file(path, [text.encode()])
+    others = {name: value for name, value in document.items() if name != "rows"}
+    head = json.dumps(others, indent=1, allow_nan=False).removesuffix("\n}")
+    rows = ",".join(f"\n  {json.dumps(row, allow_nan=False)}" for row in document["rows"])
+    replace_file(path, [f'{head},\n "rows": [{rows}\n ]\n}}\n'.encode()])
 
 
 def read(path: Path) -> Document:
@@ -213,8 +215,6 @@ _CONDITIONS: dict[str, tuple[str, Check]] = {
     "clock_mhz": ("an object or null", _or_none(_OBJECT[1])),
     "temperature_c": ("an object or null", _or_none(_OBJECT[1])),
     "throttled": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
-    "speed": _OBJECT,
-    "load": _OBJECT,
     "speed": ("an object or null", _or_none(_OBJECT[1])),
     "load": _OBJECT,
     "spread": ("a number or null", _or_none(lambda value: _number(value) and value >= 0)),

@@ -271,7 +271,7 @@ class _Group:
                 contender=entrant.name,
                 calls=entrant.calls,
             )
-            entrant.samples.append(reply["seconds"])
+            entrant.samples.append(float(f"{reply['seconds']:.5g}"))  # what a clock can tell
 
     def _rows(self, case: Case, entrants: list[_Entrant]) -> list[Row]:
         ours = next((e for e in entrants if e.host.library == OURS and e.timed), None)
