@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qkernels.bench.case import Case, Data
@@ -45,6 +46,15 @@ class Peer:
     def answer(self) -> NDArray[Any]:
         assert self._fetch is not None, "nothing was prepared"
         return self._fetch()
+
+
+def refuse_float(answer: NDArray[Any], data: Data) -> None:
+    """A library that silently computes a dynamic layer in float32 is no int8 contender. Eight bits
+    cost some thousandths; float32 arithmetic is below a millionth."""
+    right = data.expected.astype(np.float64)
+    error = np.sqrt(np.mean(np.square(answer - right)) / np.mean(np.square(right)))
+    if error < 1e-5:
+        raise RuntimeError("the layer runs in float32, not int8")
 
 
 def onednn_environment(isa: str | None, threads: int) -> dict[str, str] | None:

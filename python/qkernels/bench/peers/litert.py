@@ -17,7 +17,7 @@ import numpy as np
 from qkernels.bench.case import Array, Case, Data, aligned
 from qkernels.bench.contender import Run
 
-from .base import Fetch, Peer
+from .base import Fetch, Peer, refuse_float
 
 LIBRARY = "LiteRT"
 
@@ -52,8 +52,6 @@ class LiteRT(Peer):
     def supports(self, case: Case) -> str | None:
         if case.op == "conv" and self._padding(case) is None:
             return "this padding is neither SAME nor VALID"
-        if case.op == "conv" and 1 < case.groups < case.c:
-            return None if case.batch else "grouped"
         return super().supports(case)
 
     def _linear(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
@@ -80,7 +78,10 @@ class LiteRT(Peer):
         options = self._schema.FullyConnectedOptionsT()
         options.asymmetricQuantizeInputs = True
         model.operator("FULLY_CONNECTED", inputs, output, "FullyConnectedOptions", options)
-        return self._run(model, data.x, threads)
+        run, fetch = self._run(model, data.x, threads)
+        run()
+        refuse_float(fetch(), data)
+        return run, fetch
 
     def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         schema, model = self._schema, _Model(self._schema)
@@ -206,7 +207,7 @@ class _Model:
         self, name: str, inputs: Sequence[int], output: int, kind: str, options: Any
     ) -> None:
         """The operator; its first input is the model's, its output too."""
-        schema, operator, code = self._schema, self._schema.OperatorT(), None
+        schema, operator = self._schema, self._schema.OperatorT()
         operator.opcodeIndex = 0
         operator.inputs = np.asarray(inputs, np.int32)
         operator.outputs = np.asarray([output], np.int32)

@@ -239,49 +239,47 @@ struct Handle {
     bind(pd, spec.bias ? bias_desc : memory::desc(), low, spec.out_channels);
   }
 
-  // Quantize, dequantize or requantize (M, K), with weight_scales as the scales of src, a column
-  // each, when they are there.
+  // Quantize or dequantize (M, K).
   void reorder() {
     const auto from = plain({spec.m, spec.k}, element(spec.src_type), tag::ab);
     plain_dst = plain({spec.m, spec.k}, element(spec.dst_type), tag::ab);
     primitive_attr attr;
-    if (spec.weight_scales)
-      attr.set_scales_mask(DNNL_ARG_SRC, 1 << 1);
-    else if (spec.src_scale != 0)
-      attr.set_scales_mask(DNNL_ARG_SRC, 0);
-    if (spec.dst_scale != 0) attr.set_scales_mask(DNNL_ARG_DST, 0);
-    if (spec.src_zero_point) attr.set_zero_points_mask(DNNL_ARG_SRC, 0);
-    if (spec.dst_zero_point) attr.set_zero_points_mask(DNNL_ARG_DST, 0);
+    quantization(attr, 0);
     const dnnl::reorder::primitive_desc pd(cpu(), from, cpu(), plain_dst, attr);
     primitive = dnnl::reorder(pd);
     implementation = pd.impl_info_str();
     src = memory(from, cpu(), const_cast<void*>(spec.src));
     dst = memory(plain_dst, cpu(), spec.dst);
     arguments = {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}};
-    if (spec.weight_scales)
-      arguments[DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC] =
-          vector(spec.weight_scales, plain({spec.k}, type::f32, tag::a));
-    else if (spec.src_scale != 0)
-      arguments[DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC] = number(spec.src_scale);
-    if (spec.dst_scale != 0)
-      arguments[DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST] = number(spec.dst_scale);
-    if (spec.src_zero_point)
-      arguments[DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC] = number(spec.src_zero_point);
-    if (spec.dst_zero_point)
-      arguments[DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_DST] = number(spec.dst_zero_point);
+    bind_quantization(0);
   }
 
-  // Scales, zero points, relu and the library's own scratch management.
+  // What every layer has: relu, scratch memory of ours, and for codes scales and zero points.
   void finish(primitive_attr& attr, dnnl::post_ops& after, bool low, int weight_mask) {
     if (spec.relu) after.append_eltwise(algorithm::eltwise_relu, 0.0f, 0.0f);
     if (after.len()) attr.set_post_ops(after);
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (!low) return;
+    if (low) quantization(attr, weight_mask);
+  }
+
+  void quantization(primitive_attr& attr, int weight_mask) {
     if (spec.weight_scales) attr.set_scales_mask(DNNL_ARG_WEIGHTS, weight_mask);
     if (spec.src_scale != 0) attr.set_scales_mask(DNNL_ARG_SRC, 0);
     if (spec.dst_scale != 0) attr.set_scales_mask(DNNL_ARG_DST, 0);
     if (spec.src_zero_point) attr.set_zero_points_mask(DNNL_ARG_SRC, 0);
     if (spec.dst_zero_point) attr.set_zero_points_mask(DNNL_ARG_DST, 0);
+  }
+
+  void bind_quantization(int64_t columns) {
+    const auto scales = [](int argument) { return DNNL_ARG_ATTR_SCALES | argument; };
+    const auto zeros = [](int argument) { return DNNL_ARG_ATTR_ZERO_POINTS | argument; };
+    if (spec.weight_scales)
+      arguments[scales(DNNL_ARG_WEIGHTS)] =
+          vector(spec.weight_scales, plain({columns}, type::f32, tag::a));
+    if (spec.src_scale != 0) arguments[scales(DNNL_ARG_SRC)] = number(spec.src_scale);
+    if (spec.dst_scale != 0) arguments[scales(DNNL_ARG_DST)] = number(spec.dst_scale);
+    if (spec.src_zero_point) arguments[zeros(DNNL_ARG_SRC)] = number(spec.src_zero_point);
+    if (spec.dst_zero_point) arguments[zeros(DNNL_ARG_DST)] = number(spec.dst_zero_point);
   }
 
   void pack(const memory::desc& given, const memory::desc& wanted) {
@@ -307,18 +305,7 @@ struct Handle {
     arguments = {{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, dst}};
     arguments[DNNL_ARG_SCRATCHPAD] = memory(pd.scratchpad_desc(), cpu());
     if (!bias.is_zero()) arguments[DNNL_ARG_BIAS] = vector(spec.bias, bias);
-    if (!low) return;
-    if (spec.weight_scales)
-      arguments[DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS] =
-          vector(spec.weight_scales, plain({columns}, type::f32, tag::a));
-    if (spec.src_scale != 0)
-      arguments[DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC] = number(spec.src_scale);
-    if (spec.dst_scale != 0)
-      arguments[DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST] = number(spec.dst_scale);
-    if (spec.src_zero_point)
-      arguments[DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC] = number(spec.src_zero_point);
-    if (spec.dst_zero_point)
-      arguments[DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_DST] = number(spec.dst_zero_point);
+    if (low) bind_quantization(columns);
   }
 
   static memory vector(const float* values, const memory::desc& desc) {

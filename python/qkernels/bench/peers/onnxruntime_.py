@@ -54,7 +54,8 @@ class OnnxRuntime(Peer):
 
     def _linear(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         if self.dtype == "float32":
-            return self._float_linear(data, data.x_real, threads, "Relu")
+            activation = {"domain": _MICROSOFT, "activation": "Relu"}
+            return self._float_linear("FusedGemm", data, data.x_real, threads, **activation)
         constants = {
             "x_scale": np.float32(data.x_scale),
             "x_zero_point": np.uint8(data.x_zero_point),
@@ -77,7 +78,7 @@ class OnnxRuntime(Peer):
     def _dynamic(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         """Its dynamic quantization has one scale for all of x."""
         if self.dtype == "float32":
-            return self._float_linear(data, data.x, threads)
+            return self._float_linear("Gemm", data, data.x, threads)
         constants = {
             "w": np.ascontiguousarray(data.w.T),
             "w_scale": data.w_scale,
@@ -89,19 +90,10 @@ class OnnxRuntime(Peer):
         )
 
     def _float_linear(
-        self, data: Data, x: Array, threads: int, activation: str = ""
+        self, operator: str, data: Data, x: Array, threads: int, **attributes: Any
     ) -> tuple[Run, Fetch]:
         constants = {"w": np.ascontiguousarray(data.w_real.T), "bias": data.bias_real}
-        return self._session(
-            "FusedGemm",
-            constants,
-            x,
-            data,
-            threads,
-            np.float32,
-            domain=_MICROSOFT,
-            activation=activation,
-        )
+        return self._session(operator, constants, x, data, threads, np.float32, **attributes)
 
     def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         geometry = {

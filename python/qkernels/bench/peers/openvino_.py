@@ -16,7 +16,7 @@ import numpy as np
 from qkernels.bench.case import Array, Case, Data, aligned_empty
 from qkernels.bench.contender import Run
 
-from .base import Fetch, Peer, onednn_environment
+from .base import Fetch, Peer, onednn_environment, refuse_float
 
 LIBRARY = "OpenVINO"
 
@@ -59,14 +59,6 @@ class OpenVINO(Peer):
         biased = op.relu(op.add(product, op.constant(data.bias_real[None])))
         return self._compiled(x, self._codes(biased, data), data.x_int8, data, threads)
 
-    def _linear_s32(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
-        """Its integer products come out as float32."""
-        op = self._op
-        x = op.parameter([case.m, case.k], np.int8)
-        weights = op.multiply(op.convert(op.constant(data.w), "f32"), op.constant(np.float32(1)))
-        product = op.matmul(self._real(x, 1.0), weights, False, True)
-        return self._compiled(x, product, data.x_int8, data, threads, np.float32)
-
     def _dynamic(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         op = self._op
         x = op.parameter([case.m, case.k], np.float32)
@@ -74,7 +66,11 @@ class OpenVINO(Peer):
         weights = self._weights(data) if int8 else op.constant(data.w_real)
         product = op.matmul(x, weights, False, True)
         biased = op.add(product, op.constant(data.bias_real[None]))
-        return self._compiled(x, biased, data.x, data, threads)
+        run, fetch = self._compiled(x, biased, data.x, data, threads, group=case.k)
+        if int8:
+            run()
+            refuse_float(fetch(), data)
+        return run, fetch
 
     def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         op, int8 = self._op, self.dtype == "int8"
@@ -118,7 +114,15 @@ class OpenVINO(Peer):
         return op.convert(op.fake_quantize(real, *map(op.constant, ends), 256), "u8")
 
     def _compiled(
-        self, x: Any, result: Any, source: Array, data: Data, threads: int, out_dtype: Any = None
+        self,
+        x: Any,
+        result: Any,
+        source: Array,
+        data: Data,
+        threads: int,
+        out_dtype: Any = None,
+        *,
+        group: int = 0,
     ) -> tuple[Run, Fetch]:
         openvino = self._openvino
         model = openvino.Model([self._op.result(result)], [x])
@@ -127,6 +131,8 @@ class OpenVINO(Peer):
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if self.dtype == "bfloat16" else "f32",
+            # Elements of a row that share a scale in dynamic quantization: all of them.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         self._check(compiled, source.dtype)
@@ -151,6 +157,6 @@ class OpenVINO(Peer):
                 layers.append((facts["primitiveType"].value, facts["runtimePrecision"].value))
         self.implementation = ", ".join(primitive for primitive, _ in layers)
         if self.dtype == "int8" and source != np.float32:
-            wrong = [p for primitive, p in layers if p not in ("i8", "u8")]
+            wrong = [name for name, _ in layers if not name.lower().endswith(("_i8", "_u8"))]
             if wrong or not layers:
-                raise RuntimeError(f"the layer runs in {', '.join(wrong) or 'no layer'}, not int8")
+                raise RuntimeError(f"the layer runs as {', '.join(wrong) or 'another'}, not int8")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -55,7 +57,7 @@ class PyTorch(Peer):
             *(torch.from_numpy(data.bias_real), data.out_scale, data.out_zero_point),
             *(torch.uint8, "relu", [], ""),
         )
-        return _kept(torch.ops.onednn.qlinear_pointwise.default, arguments)
+        return _kept(torch.ops.onednn.qlinear_pointwise.default, arguments, torch.Tensor.numpy)
 
     def _linear_s32(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         torch = self._torch
@@ -68,15 +70,16 @@ class PyTorch(Peer):
         """Its dynamic quantization has one scale for all of x."""
         torch = self._torch
         torch.backends.quantized.engine = "onednn"
-        weight = torch._make_per_channel_quantized_tensor(
-            torch.from_numpy(data.w),
-            torch.from_numpy(data.w_scale).double(),
-            torch.zeros(case.n, dtype=torch.int64),
-            0,
-        )
+        with _old_dtypes():
+            weight = torch._make_per_channel_quantized_tensor(
+                torch.from_numpy(data.w),
+                torch.from_numpy(data.w_scale).double(),
+                torch.zeros(case.n, dtype=torch.int64),
+                0,
+            )
         packed = torch.ops.quantized.linear_prepack(weight, torch.from_numpy(data.bias_real))
         arguments = (torch.from_numpy(data.x), packed)
-        return _kept(torch.ops.quantized.linear_dynamic.default, arguments)
+        return _kept(torch.ops.quantized.linear_dynamic.default, arguments, torch.Tensor.numpy)
 
     def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         torch = self._torch
@@ -94,28 +97,42 @@ class PyTorch(Peer):
             *(torch.from_numpy(data.bias_real), *geometry),
             *(data.out_scale, data.out_zero_point, torch.uint8, "relu", [], ""),
         )
-        run, fetch = _kept(torch.ops.onednn.qconv_pointwise.default, arguments)
-        return run, lambda: fetch().transpose(0, 2, 3, 1)
+        operator = torch.ops.onednn.qconv_pointwise.default
+        return _kept(operator, arguments, lambda y: y.permute(0, 2, 3, 1).numpy())
 
     def _quantize(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         torch = self._torch
-        decomposed = import_module("torch.ao.quantization.fx._decomposed")
-        assert decomposed
-        operator = torch.ops.quantized_decomposed.quantize_per_tensor.default
-        zero = data.out_zero_point
-        arguments = (torch.from_numpy(data.x), data.out_scale, zero, 0, 255, torch.uint8)
-        return _kept(operator, arguments)
+        arguments = (torch.from_numpy(data.x), data.out_scale, data.out_zero_point, torch.quint8)
+        operator = torch.quantize_per_tensor
+        run, fetch = _kept(operator, arguments, lambda y: y.int_repr().numpy())
+        with _old_dtypes():
+            run()
+        return run, fetch
+
+    def _dequantize(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
+        torch = self._torch
+        with _old_dtypes():
+            x = torch._make_per_tensor_quantized_tensor(
+                torch.from_numpy(data.x), data.x_scale, data.x_zero_point
+            )
+        return _kept(x.dequantize, (), torch.Tensor.numpy)
 
 
-def _kept(operator: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Run, Fetch]:
-    """The call, whose result is a new tensor, as in any model, and the last result."""
+def _kept(
+    operator: Callable[..., Any], arguments: Sequence[Any], to_numpy: Callable[[Any], Array]
+) -> tuple[Run, Fetch]:
+    """The call, whose result is a new tensor, as in any model, and the last result as an array."""
     last: list[Any] = [None]
 
     def run() -> None:
         last[0] = operator(*arguments)
 
-    def fetch() -> Array:
-        result: Array = last[0].numpy()
-        return result
+    return run, lambda: to_numpy(last[0])
 
-    return run, fetch
+
+@contextmanager
+def _old_dtypes() -> Iterator[None]:
+    """torch warns that its quantized dtypes will go; the operators on them have no other way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
