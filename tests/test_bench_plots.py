@@ -224,8 +224,18 @@ def test_a_library_looks_alike_in_every_document() -> None:
     few = view.styles(document(peers=("torch",)))
     many = view.styles(document())
     assert few["torch"] == many["torch"]
-    assert many["NumPy float32"].hollow
-    assert not many["oneDNN"].hollow
+    assert many["NumPy float32"].fill == "hollow"
+    assert many["oneDNN"].fill == "full"
+
+
+def test_contenders_of_a_library_differ_by_their_filling(figure) -> None:
+    dtypes = ("int8", "float32", "bfloat16")
+    rows = [row("gemm", "64x512x512", "qkernels")]
+    rows += [row("gemm", "64x512x512", "OpenVINO") | {"dtype": d, "contender": d} for d in dtypes]
+    found = document(rows=with_ratios(rows))
+    assert [view.styles(found)[d].fill for d in dtypes] == ["full", "hollow", "half"]
+    marks = [line for line in figure(found).axes[0].lines if line.get_marker() == "^"]
+    assert len({tuple(line.get_markerfacecolor()) for line in marks}) == 3
 
 
 def test_unknown_libraries_come_last_with_letters_of_their_own() -> None:

@@ -92,7 +92,7 @@ def test_wrong_peers_are_marked_and_not_counted(tmp_path: Path) -> None:
     _, text = written(document(suites=("gemm",), threads=(1,)), tmp_path)
     assert text.count('<tr class="wrong">') == 9
     assert len(re.findall(r'class="ratio c\d+ wrong"', text)) == 9
-    assert len(re.findall(r'class="point c\d+ wrong"', text)) == 9
+    assert len(re.findall(r'class="point c\d+ wrong ', text)) == 9
     assert "torch WRONG in 9 of 9 cases: 63 % of the outputs, up to 11 steps" in text
     summary = text[text.index('id="summary"') : text.index('id="suite-gemm"')]
     assert "torch" not in summary

@@ -46,7 +46,7 @@ def key(contender: str, styles: Mapping[str, Style]) -> str:
 
 def _mark(x: float, y: float, r: float, style: Style, class_: str, note: str = "") -> str:
     """A contender's shape around (x, y), about 2 r wide."""
-    kind = f"point {class_} hollow" if style.hollow else f"point {class_}"
+    kind = f"point {class_} {style.fill}"
     inner = title(note) if note else ""
     if style.shape == "circle":
         return tag("circle", inner, cx=x, cy=y, r=r, class_=kind)
@@ -219,7 +219,8 @@ def ratios(
     names_at = 18 + 7.0 * max(map(len, cases))
     left = names_at + 16 + 7.0 * longest
     ends = view.ratio_ends(cases)
-    inner = (left + (64 if ends[0] < 0.79 else 8), _WIDTH - 124)
+    leftward = view.some_below_one(cases)
+    inner = (left + (64 if leftward else 8), _WIDTH - 124)
     top = 30.0
     bottom = top + _LANE * len(bars) + _GAP * len(cases)
 
@@ -234,15 +235,16 @@ def ratios(
         marks.append(tag("line", x1=x, x2=x, y1=top - 4, y2=bottom, class_=kind))
         marks.append(text(x, bottom + 18, f"{tick:g}", class_="tick middle"))
     marks.append(text(one + 6, top - 14, "qkernels is faster →", class_="tick"))
-    if ends[0] < 0.79:
+    if leftward:
         marks.append(text(one - 6, top - 14, "← the peer is faster", class_="tick end"))
     y = top + _GAP / 2
     for case, some in cases.items():
         marks.append(text(4, y + 13.5, case, class_="case"))
         for bar in some:
-            kind = class_of[bar.row["contender"]]
-            marks.append(text(names_at + 12, y + 13.5, bar.row["contender"], class_="peer"))
-            marks.append(_ratio_bar(bar, kind, y, one, x_of))
+            contender = bar.row["contender"]
+            kind, fill = class_of[contender], styles[contender].fill
+            marks.append(text(names_at + 12, y + 13.5, contender, class_="peer"))
+            marks.append(_ratio_bar(bar, kind, fill, y, one, x_of))
             y += _LANE
         y += _GAP
     label = (
@@ -252,14 +254,13 @@ def ratios(
     return drawing(_WIDTH, bottom + 26, label, "".join(marks), style="min-width: 720px")
 
 
-def _ratio_bar(bar: view.Bar, class_: str, y: float, one: float, x_of: view.Place) -> str:
+def _ratio_bar(
+    bar: view.Bar, class_: str, fill: str, y: float, one: float, x_of: view.Place
+) -> str:
     end = x_of(bar.ratio)
     wrong = bar.row["status"] == "wrong"
     kind = f"ratio {class_}"
-    if wrong:
-        kind += " wrong"
-    elif bar.row["dtype"] != "int8":
-        kind += " hollow"
+    kind += " wrong" if wrong else f" {fill}"
     low, high = sorted((one, end))
     width, height = max(high - low, 1.0), _LANE - 6
     note = title(_note(bar.row))

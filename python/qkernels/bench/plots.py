@@ -27,10 +27,11 @@ _MARKERS = {
     "cross": "X",
     "star": "*",
 }
+_FILL = {"full": 1.0, "half": 0.45, "hollow": 0.0}
 # Inches.
 _WIDTH, _LEFT, _RIGHT = 9.6, 0.75, 1.35
 _ROOFLINE, _LANE, _GAP = 3.6, 0.185, 0.12
-_HEAD, _FOOT, _BETWEEN = 1.0, 0.5, 0.5
+_HEAD, _FOOT, _BETWEEN, _KEY = 1.0, 0.5, 0.5, 0.2
 
 
 def draw(document: Document, path: str | os.PathLike[str]) -> None:
@@ -97,7 +98,22 @@ def _height(row: Sequence[Group]) -> float:
 
 def _band(group: Group) -> float:
     """Inches above a roofline: the title, the key, and the slanted names of the cases."""
-    return 0.85 + 0.05 * max(len(case) for case in group.cases())
+    lines = len(_key_lines(group))
+    return 0.65 + _KEY * lines + 0.05 * max(len(case) for case in group.cases())
+
+
+def _key_lines(group: Group) -> list[list[str]]:
+    """The contenders that were timed, as many to a line as fit."""
+    lines: list[list[str]] = []
+    used = math.inf
+    for name in view.contenders(group):
+        wide = 0.45 + 0.08 * len(name)
+        if used + wide > _WIDTH - _LEFT:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(name)
+        used += wide
+    return lines
 
 
 def _ratio_height(group: Group) -> float:
@@ -144,7 +160,7 @@ def _draw_group(
         panel = axes(y, _ROOFLINE)
         wide = _WIDTH - _LEFT - _RIGHT
         _roofline(panel, chart, styles, wide)
-        _key(figure, group, styles, (x, (top - 0.2) / height))
+        _key(figure, _key_lines(group), styles, (x, (top - 0.2) / height, _KEY / height))
     else:
         figure.text(x, (top - 0.4) / height, "nothing could be timed", color=_SOFT)
     cases = view.bars(group)
@@ -154,42 +170,50 @@ def _draw_group(
 
 
 def _key(
-    figure: Any, group: Group, styles: Mapping[str, Style], place: tuple[float, float]
+    figure: Any,
+    lines: Sequence[Sequence[str]],
+    styles: Mapping[str, Style],
+    place: tuple[float, float, float],
 ) -> None:
+    """The names of contenders with their marks. place: x and y of the first line and the distance
+    of the next, as shares of the figure."""
     from matplotlib.lines import Line2D
 
-    timed = {row["contender"] for row in group.rows if view.timed(row)}
-    names = [name for name in styles if name in timed]
-    marks = [Line2D([], [], linestyle="", **_look(styles[name], 6)) for name in names]
-    figure.legend(
-        marks,
-        names,
-        loc="upper left",
-        bbox_to_anchor=place,
-        ncols=len(names),
-        frameon=False,
-        fontsize=9,
-        labelcolor=_SOFT,
-        handletextpad=0.1,
-        columnspacing=1.2,
-        borderpad=0,
-        borderaxespad=0,
-    )
+    x, y, step = place
+    for i, names in enumerate(lines):
+        marks = [Line2D([], [], linestyle="", **_look(styles[name], 6)) for name in names]
+        figure.legend(
+            marks,
+            names,
+            loc="upper left",
+            bbox_to_anchor=(x, y - i * step),
+            ncols=len(names),
+            frameon=False,
+            fontsize=9,
+            labelcolor=_SOFT,
+            handletextpad=0.1,
+            columnspacing=1.2,
+            borderpad=0,
+            borderaxespad=0,
+        )
 
 
 def _look(style: Style, size: float, *, wrong: bool = False) -> dict[str, Any]:
-    """How a mark is drawn: hollow for float arithmetic, pale for a wrong answer."""
-    if style.hollow:
-        fill, edge = "white", style.light
-    else:
-        fill, edge = style.light, style.light if wrong else "white"
+    """How a mark is drawn: filled as its style says, pale for a wrong answer."""
+    share = 0.2 if wrong else _FILL[style.fill]
     return {
         "marker": _MARKERS[style.shape],
         "markersize": size,
-        "markerfacecolor": (fill, 0.2) if wrong else fill,
-        "markeredgecolor": edge,
-        "markeredgewidth": 1.2 if style.hollow else 0.7,
+        "markerfacecolor": _mixed(style.light, share),
+        "markeredgecolor": "white" if share == 1 else style.light,
+        "markeredgewidth": 0.7 if share == 1 else 1.2,
     }
+
+
+def _mixed(color: str, share: float) -> tuple[float, ...]:
+    """`color` on white, so that lines below a mark do not show through."""
+    channels = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return tuple(1 - share * (1 - channel) for channel in channels)
 
 
 def _roofline(axes: Any, chart: Roofline, styles: Mapping[str, Style], inches: float) -> None:
@@ -297,7 +321,7 @@ def _ratios(
     axes: Any, cases: Mapping[str, Sequence[view.Bar]], styles: Mapping[str, Style]
 ) -> None:
     ends = view.ratio_ends(cases)
-    if ends[0] < 0.79:  # room for the number left of a bar that goes left
+    if view.some_below_one(cases):
         ends = (ends[0] * (ends[0] / ends[1]) ** 0.07, ends[1])
     ticks = geometry.log_ticks(ends, 10)
     y, places, names = 0.0, [], []
@@ -343,14 +367,14 @@ def _names_width(cases: Mapping[str, Sequence[view.Bar]]) -> float:
 
 def _ratio_bar(axes: Any, bar: view.Bar, y: float, style: Style) -> None:
     wrong = bar.row["status"] == "wrong"
-    pale = wrong or style.hollow
+    share = 0.15 if wrong else {"full": 0.85, "half": 0.5, "hollow": 0.15}[style.fill]
     axes.barh(
         y,
         bar.ratio - 1,
         left=1,
         height=_LANE * 0.72,
-        color=(style.light, 0.15 if pale else 0.85),
-        edgecolor=style.light if pale else "none",
+        color=(style.light, share),
+        edgecolor=style.light if share < 0.8 else "none",
         linestyle="--" if wrong else "-",
         linewidth=0.8,
     )

@@ -81,7 +81,7 @@ def _warnings(document: Document) -> str:
     texts = view.warnings(document)
     if not texts:
         return ""
-    items = "".join(f"<p>{escape(text)}</p>" for text in texts)
+    items = "".join(f"<p>{escape(text[:1].upper() + text[1:])}</p>" for text in texts)
     return f'<section class="card warning" role="alert">{items}</section>\n'
 
 
@@ -92,7 +92,7 @@ def _figures(document: Document) -> str:
     """The numbers that decide, in large type: of the first group's number of threads."""
     cards = []
     ours = [row for row in document["rows"] if view.is_ours(row) and view.timed(row)]
-    bound = [row for row in ours if row["share"] is not None and row["suite"] != "overhead"]
+    bound = [row for row in ours if row["share"] is not None and row["bound"] != "overhead"]
     threads = document["rows"][0]["threads"] if document["rows"] else 1
     with_products = [row for row in ours if row["gmacs"] and row["threads"] == threads]
     if with_products:
@@ -107,7 +107,7 @@ def _figures(document: Document) -> str:
             (
                 "Share of the limit",
                 _typeset(view.percent(share)),
-                f"median of {view.count(len(bound), 'result')}, lowest "
+                f"of qkernels, median of {view.count(len(bound), 'result')}; lowest "
                 + _typeset(view.percent(min(row["share"] for row in bound))),
             )
         )
@@ -151,7 +151,8 @@ def _summary(document: Document, styles: Mapping[str, Style]) -> str:
     body = []
     for group, means in by_group:
         cells = "".join(f'<td class="number">{_mean(means.get(peer))}</td>' for peer in peers)
-        body.append(f'<tr><th scope="row">{escape(group.title)}</th>{cells}</tr>')
+        name = f"{escape(group.suite)}<small>{escape(_group_title(group))}</small>"
+        body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     lines = "\n".join(body)
     content = (
         f'<table class="dense means">\n<thead><tr><th scope="col">suite</th>{head}</tr></thead>\n'
@@ -181,8 +182,7 @@ def _suite(
     parts = []
     for group in groups:
         parts.append(f"<h3>{escape(_group_title(group))}</h3>")
-        contenders = {row["contender"] for row in group.rows if view.timed(row)}
-        keys = "".join(charts.key(name, styles) for name in styles if name in contenders)
+        keys = "".join(charts.key(name, styles) for name in view.contenders(group))
         chart = geometry.roofline(group, view.limits_of(document, group.threads))
         if chart is not None:
             parts.append(f'<h4>Roofline</h4><div class="legend">{keys}</div>')
@@ -205,7 +205,7 @@ def _suite(
 _SUITE_NOTE = (
     "A column a case, a mark a contender; the bar across a column is the limit of the case. Slopes "
     "are read bandwidths, level lines the peaks of instructions, both measured on this machine. "
-    "Hollow marks compute in floating point, dashed ones gave wrong answers."
+    "Hollow marks compute in float32, half filled ones in bfloat16; dashed ones gave wrong answers."
 )
 
 

@@ -145,8 +145,7 @@ def _roofline(
     starts = [grid.column(tick) - len(name) // 2 for tick, name in zip(x_ticks, names, strict=True)]
     lines.append(" " * (margin + 2) + _placed(grid.columns, starts, names))
     cases = [f"{letter} {stem.case}" for letter, stem in zip(letters, chart.stems, strict=True)]
-    shown = dict.fromkeys(row["contender"] for stem in chart.stems for _, row in stem.points)
-    keys = [f"{style.letter} {name}" for name, style in styles.items() if name in shown]
+    keys = [f"{styles[name].letter} {name}" for name in view.contenders(group)]
     if any(row["status"] == "wrong" for stem in chart.stems for _, row in stem.points):
         keys.append("small letter: wrong answer")
     if any(stem.limit for stem in chart.stems):

@@ -112,20 +112,28 @@ def mean(peer: str, ratios: Sequence[float]) -> Mean:
 
 
 def remarks(group: Group) -> list[str]:
-    """A sentence for each contender that was wrong, rounds elsewhere, failed or lacks the case."""
+    """A sentence for each contender that was wrong, rounds elsewhere, failed or lacks some cases,
+    and one for all that lack the whole suite."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in group.rows:
         if row["status"] != "ok":
             found.setdefault((row["status"], row["contender"]), []).append(row)
     total = len(group.cases())
     sentences = []
+    lacking: dict[str, list[str]] = {}  # contenders by their first reason
     for (status, contender), rows in found.items():
+        if status == "unsupported" and len(rows) == total:
+            lacking.setdefault(rows[0]["note"], []).append(contender)
+            continue
         where = rows[0]["case"] if len(rows) == 1 else f"{len(rows)} of {total} cases"
         notes = dict.fromkeys(row["note"] for row in rows if row["note"])
         which = f" ({rows[0]['case']})" if len(notes) > 1 else ""
         note = f": {next(iter(notes))}{which}" if notes else ""
         word = "WRONG" if status == "wrong" else status
         sentences.append(f"{contender} {word} in {where}{note}")
+    if lacking:
+        parts = (f"{', '.join(names)} ({reason})" for reason, names in lacking.items())
+        sentences.append(f"not measured: {'; '.join(parts)}")
     return sentences
 
 
@@ -134,14 +142,14 @@ def remarks(group: Group) -> list[str]:
 
 @dataclass(frozen=True)
 class Style:
-    """How a contender looks: colours on white and on black, shape, letter in plain text; float
-    arithmetic is drawn hollow."""
+    """How a contender looks: colours on white and on black, shape, letter in plain text, and how
+    far the shape is filled: int8 wholly, float32 not at all, other arithmetic half."""
 
     light: str
     dark: str
     shape: str
     letter: str
-    hollow: bool = False
+    fill: str = "full"
 
 
 # Told apart by readers with each kind of colour blindness (a test computes it), and by shape.
@@ -161,25 +169,35 @@ _OTHERS = Style("#566175", "#a2adbf", "star", "*")
 def styles(document: Document) -> dict[str, Style]:
     """Contender: its style, ours first, then in the order of the libraries above. A library looks
     alike in every document."""
-    rows: dict[str, Row] = {}
-    for row in document["rows"]:
-        rows.setdefault(row["contender"], row)
+    found: dict[str, Style] = {}
+    letters: set[str] = set()
+    for contender, row in _ordered(document["rows"]).items():
+        base = _OURS if is_ours(row) else _LIBRARIES.get(_library(row), _OTHERS)
+        fill = {"int8": "full", "float32": "hollow"}.get(row["dtype"], "half")
+        wanted = [base.letter, *contender.upper(), *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+        letter = next((c for c in wanted if c.isascii() and c.isalpha() and c not in letters), "*")
+        letters.add(letter)
+        found[contender] = Style(base.light, base.dark, base.shape, letter, fill)
+    return found
+
+
+def contenders(group: Group) -> list[str]:
+    """Those that were timed, in the order of `styles`."""
+    return list(_ordered(filter(timed, group.rows)))
+
+
+def _ordered(rows: Iterable[Row]) -> dict[str, Row]:
+    """Contender: its first row; ours first, then by library."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row["contender"], row)
     order = list(_LIBRARIES)
 
     def place(row: Row) -> int:
         name = _library(row)
         return -1 if is_ours(row) else order.index(name) if name in order else len(order)
 
-    found: dict[str, Style] = {}
-    letters: set[str] = set()
-    for contender, row in sorted(rows.items(), key=lambda item: place(item[1])):
-        base = _OURS if is_ours(row) else _LIBRARIES.get(_library(row), _OTHERS)
-        hollow = row["dtype"] != "int8"
-        wanted = [base.letter, *contender.upper(), *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-        letter = next((c for c in wanted if c.isascii() and c.isalpha() and c not in letters), "*")
-        letters.add(letter)
-        found[contender] = Style(base.light, base.dark, base.shape, letter, hollow)
-    return found
+    return dict(sorted(first.items(), key=lambda item: place(item[1])))
 
 
 def _library(row: Row) -> str:
@@ -219,6 +237,11 @@ def bars(group: Group) -> dict[str, list[Bar]]:
         if some:
             found[case] = sorted(some, key=lambda bar: bar.ratio)
     return found
+
+
+def some_below_one(cases: Mapping[str, Sequence[Bar]]) -> bool:
+    """Whether a bar goes left, where room is needed for its number."""
+    return any(bar.ratio < 1 for some in cases.values() for bar in some)
 
 
 def ratio_ends(cases: Mapping[str, Sequence[Bar]]) -> tuple[float, float]:
