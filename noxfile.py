@@ -6,6 +6,7 @@ Versions of the tools are in [dependency-groups] of pyproject.toml.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -33,6 +34,7 @@ WHEEL_LIMIT = 3_000_000
 # Tests that execute no kernel, or none in more than one way: once is enough.
 WITHOUT_KERNELS = (
     "layering",
+    "test_bench_*.py",
     "test_cli.py",
     "test_comparison.py",
     "test_demo.py",
@@ -152,7 +154,7 @@ def emulated(session: nox.Session) -> None:
         f"--config-settings=cmake.define.QKERNELS_EMULATE={ROOT / 'tests' / 'emulation'}",
     )
     expected = {"QKERNELS_EXPECT_TIERS": "scalar,avx2,avxvnni,avx512vnni,amx"}
-    elsewhere = [f"--ignore=tests/{name}" for name in WITHOUT_KERNELS]
+    elsewhere = [f"--ignore-glob=tests/{name}" for name in WITHOUT_KERNELS]
     session.run("pytest", *elsewhere, *session.posargs, env=expected)
 
 
@@ -188,9 +190,28 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """linear_int8 against the installed peers; arguments after -- go to bench/linear.py."""
-    session.install(".", "torch", "onnxruntime", "onnx")
-    session.run("python", "bench/linear.py", *session.posargs)
+    """qkernels bench beside the peers; arguments after -- go to it. ONEDNN_ROOT adds oneDNN."""
+    session.install(".[bench,torch]")
+    session.run("qkernels", "bench", *session.posargs)
+
+
+@nox.session
+def bench_compare(session: nox.Session) -> None:
+    """qkernels bench compared with the last run of this CPU in bench/results; exit code 1 when
+    something became slower. Arguments after -- go to the run."""
+    session.install(".")
+    facts = json.loads(str(session.run("qkernels", "info", "--json", silent=True)))
+    cpu = facts["cpu"]["model"]
+    kept = {}
+    for path in (ROOT / "bench" / "results").glob("*.json"):
+        document = json.loads(path.read_text())
+        if document["machine"]["cpu"] == cpu:
+            kept[document["created"]] = path
+    if not kept:
+        session.error(f"bench/results keeps no run of {cpu}: bench/results/README.md says how to add one")
+    now = Path(session.create_tmp()) / "now.json"
+    session.run("qkernels", "bench", "--peers", "numpy", "--json", str(now), *session.posargs)
+    session.run("qkernels", "bench", "--compare", str(kept[max(kept)]), str(now))
 
 
 @nox.session

@@ -8,7 +8,7 @@
 # Reference and fallback: every CPU.
 qkernels_tier(scalar any "" "" "" "")
 # Intel Haswell (2013-), AMD Excavator and Zen (2015-).
-qkernels_tier(avx2 x86_64 scalar "avx2;f16c" "-mavx2;-mf16c" "/arch:AVX2")
+qkernels_tier(avx2 x86_64 scalar "avx2;f16c;fma" "-mavx2;-mf16c;-mfma" "/arch:AVX2")
 # Intel Alder Lake (2021-), Sierra Forest, AMD Zen 5 (2024-).
 qkernels_tier(avxvnni x86_64 avx2 "avx_vnni" "-mavx2;-mf16c;-mavxvnni" "/arch:AVX2")
 # Intel Cascade Lake (2019-), Ice Lake, AMD Zen 4 (2022-).

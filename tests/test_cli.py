@@ -51,7 +51,7 @@ def command(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["info", "demo", "Exit codes"]),
+        (["--help"], ["info", "demo", "bench", "Exit codes"]),
         (["info", "--help"], ["--json", "QKERNELS_ISA", "bug report"]),
         (["demo", "--help"], ["--method", "--report", "Exit code 1", "isolated", "0.3 points"]),
         (["--version"], [f"qkernels {qk.__version__}"]),
@@ -66,7 +66,7 @@ def test_help_teaches(arguments: list[str], words: list[str]) -> None:
 
 def test_help_lists_only_what_exists() -> None:
     listed = command("--help").stdout
-    for name in ("bench", "quantize ", "compare ", "run "):
+    for name in ("quantize ", "compare ", "run "):
         assert f"\n    {name}" not in listed
 
 

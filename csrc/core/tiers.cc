@@ -38,6 +38,9 @@ void inherit_all(Tier& own, const Tier& parent) {
   inherit(own.amax, parent.amax);
   inherit(own.scale_round, parent.scale_round);
   inherit(own.activate, parent.activate);
+  inherit(own.probe_dots, parent.probe_dots);
+  inherit(own.probe_fma, parent.probe_fma);
+  inherit(own.probe_read, parent.probe_read);
 }
 
 struct Registry {

@@ -210,6 +210,20 @@ struct ActivateArgs {
 };
 
 // ---------------------------------------------------------------------------------------------
+// Probes: what a core gives at most, for rooflines. `dots` and `fma` touch no memory and add 1 * 1
+// to independent accumulators, so that `sum` equals `work` modulo 2^32; `read` adds up the words.
+
+constexpr size_t kProbeBlock = 1024;              // bytes: a read is a multiple of it
+constexpr size_t kProbeRounds = size_t{1} << 19;  // at most: float32 sums stay exact
+
+struct ProbeArgs {
+  const void* src;  // read: 64-byte aligned
+  size_t n;         // rounds (dots, fma) or bytes (read)
+  uint64_t work;    // result: multiply-adds done, or bytes read
+  uint32_t sum;     // result: of all accumulators, or of the 32-bit words, modulo 2^32
+};
+
+// ---------------------------------------------------------------------------------------------
 // A tier: what its folder exports, constant-initialised. A null or empty entry is inherited.
 
 struct Tier {
@@ -229,6 +243,9 @@ struct Tier {
   void (*amax)(const AmaxArgs*);
   void (*scale_round)(const ScaleRoundArgs*);
   void (*activate)(const ActivateArgs*);
+  void (*probe_dots)(ProbeArgs*);  // the dot instruction of the tier's GEMM
+  void (*probe_fma)(ProbeArgs*);   // float32
+  void (*probe_read)(ProbeArgs*);
 };
 
 }  // namespace qk

@@ -12,6 +12,10 @@
 #error "QK_TIER must name the tier that this file is compiled for"
 #endif
 
+#define QK_TIER_NAME QK_STRING(QK_TIER)
+#define QK_STRING(x) QK_STRING_(x)
+#define QK_STRING_(x) #x
+
 // Before a loop over an array of vectors that must live in registers.
 #if defined(__clang__)
 #define QK_UNROLL _Pragma("unroll")
@@ -52,6 +56,11 @@ void scale_round(const ScaleRoundArgs* args);
 
 // elementwise.cc
 void activate(const ActivateArgs* args);
+
+// probe.cc
+void probe_dots(ProbeArgs* args);
+void probe_fma(ProbeArgs* args);
+void probe_read(ProbeArgs* args);
 
 }  // namespace qk::QK_TIER
 

@@ -43,6 +43,7 @@ void register_machine(py::module_& module);
 void register_packed(py::module_& module);
 void register_ops(py::module_& module);
 void register_quantize(py::module_& module);
+void register_probe(py::module_& module);
 
 // The packed weights behind a Python object.
 class Packed {

@@ -17,4 +17,5 @@ PYBIND11_MODULE(_core, module) {
   qk_python::register_packed(module);
   qk_python::register_ops(module);
   qk_python::register_quantize(module);
+  qk_python::register_probe(module);
 }

@@ -164,3 +164,11 @@ def requantize(
     hi: int,
     out: Array,
 ) -> None: ...
+
+# Probes --------------------------------------------------------------------------------------
+def probe(
+    what: Literal["dots", "float32", "read", "chain"], seconds: float, bytes: int = 0
+) -> float:
+    """Work a second of the active tier on the threads of this call, the best of four windows of
+    seconds / 4: int8 multiply-adds, float32 multiply-adds, bytes read from `bytes` (a multiple of
+    1024) a thread, dependent integer steps."""

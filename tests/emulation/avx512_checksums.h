@@ -129,6 +129,7 @@ constexpr ExpectedChecksum kAvx512Checksums[] = {
     {"unpacklo_ps", 0x45fb18bdf204829b},
     {"unpackhi_ps", 0x81f50c3e64bb2269},
     {"sqrt_ps", 0x4ce9edf267d5d204},
+    {"fmadd_ps", 0x5957ba805ec13577},
     {"add_pd", 0x406be27bf338232a},
     {"sub_pd", 0x6341a7fb75564ec9},
     {"mul_pd", 0x19e7b2e0a7e79bd1},

@@ -117,6 +117,12 @@ QK_SHIFT(slli_epi16) QK_SHIFT(srli_epi16) QK_SHIFT(srai_epi16)
 QK_SHIFT(slli_epi32) QK_SHIFT(srli_epi32) QK_SHIFT(srai_epi32)
 QK_SHIFT(slli_epi64) QK_SHIFT(srli_epi64)
 
+// Fused: rounded once. By lane, because the folder is compiled without FMA.
+QK_MODEL(__m512) _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
+  return avx512_model::map<float, float, __m512>(
+      [](float x, float y, float z) { return __builtin_fmaf(x, y, z); }, a, b, c);
+}
+
 // 64-bit lanes: what AVX2 lacks.
 QK_MODEL(__m512i) _mm512_srav_epi64(__m512i v, __m512i counts) {
   const auto shift = [](int64_t x, int64_t n) {

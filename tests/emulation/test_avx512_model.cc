@@ -176,6 +176,8 @@ const Intrinsic kIntrinsics[] = {
   QK_BINARY_PS(xor_ps), QK_BINARY_PS(andnot_ps), QK_BINARY_PS(unpacklo_ps),
   QK_BINARY_PS(unpackhi_ps),
   QK_CASE(sqrt_ps, _mm512_sqrt_ps(o.g)),
+  QK_CASE(fmadd_ps, _mm512_fmadd_ps(_mm512_cvtepi32_ps(o.i), _mm512_cvtepi32_ps(o.j),
+                                    _mm512_cvtepi32_ps(o.k))),
   QK_CASE(add_pd, _mm512_add_pd(o.d, _mm512_cvtepi32_pd(o.half))),
   QK_CASE(sub_pd, _mm512_sub_pd(o.d, _mm512_cvtepi32_pd(o.half))),
   QK_CASE(mul_pd, _mm512_mul_pd(o.d, _mm512_cvtepi32_pd(o.half))),

@@ -20,7 +20,7 @@ OPTIONAL = {
     "matplotlib": ("comparison", "bench"),
     "rich": ("cli", "bench"),
     "onnxruntime": ("bench",),
-    "threadpoolctl": ("integrations",),
+    "threadpoolctl": ("integrations", "bench"),
 }
 
 

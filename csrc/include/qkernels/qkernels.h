@@ -223,6 +223,20 @@ QK_API qk_status qk_requantize(const int32_t* acc, qk_shape3 shape, const float*
                                int32_t zero_point, const int32_t* bias, qk_rounding rounding,
                                int32_t lo, int32_t hi, void* out);
 
+/* ---- Probes -------------------------------------------------------------------------------- */
+
+/* What this machine gives at most, all threads of the call together. */
+typedef enum qk_probe {
+  QK_PROBE_DOTS = 0,    /* int8 multiply-adds, by the active tier's dot instruction */
+  QK_PROBE_FLOAT32 = 1, /* float32 multiply-adds, by the active tier's widest registers */
+  QK_PROBE_READ = 2,    /* bytes, read again and again from `bytes` of memory a thread */
+  QK_PROBE_CHAIN = 3,   /* dependent integer steps: in proportion to the clock */
+} qk_probe;
+
+/* Work a second in the best of four windows of seconds / 4 (0..60 in all). what: a qk_probe. bytes:
+ * a positive multiple of 1024 for QK_PROBE_READ, otherwise 0. */
+QK_API qk_status qk_probe_run(int what, size_t bytes, double seconds, double* per_second);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from qkernels import machine
-from qkernels.cli import console
+from qkernels.cli import console, parse
 from qkernels.comparison import Comparison, compare
-from qkernels.comparison.table import byte_size
 from qkernels.data import digits
+from qkernels.display.table import byte_size
 from qkernels.errors import QKernelsValueError
 from qkernels.graph import Model, QuantConfig, load, quantize_model
 from qkernels.quantization.histogram import METHODS
@@ -45,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how activation ranges are chosen from the calibration images (default: minmax)",
     )
     parser.add_argument("--isa", help="tier of kernels to use, as `qkernels info` lists them")
-    parser.add_argument("--threads", type=_count, metavar="N", help="threads a call may use")
+    parser.add_argument("--threads", type=parse.count, metavar="N", help="threads a call may use")
     parser.add_argument("--save", type=Path, metavar="PATH", help="keep the quantized model there")
     report = parser.add_mutually_exclusive_group()
     report.add_argument(
@@ -59,18 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
-def _count(text: str) -> int:
-    """The type of --threads: argparse turns the error into one line that names the option."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
-    return int(text)
-
-
 def run(arguments: argparse.Namespace) -> int:
     report = None if arguments.no_report else arguments.report
-    for target in filter(None, (arguments.save, report)):
-        if not target.parent.is_dir():  # said now, not after the work
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    parse.check_folders((arguments.save, report))
     with ExitStack() as stack:
         if arguments.isa is not None:
             stack.enter_context(machine.use_isa(arguments.isa))

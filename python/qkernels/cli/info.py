@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import textwrap
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from qkernels import _core, machine
 from qkernels.cli import console
+from qkernels.hardware import caches, cpu_model
 
 SUMMARY = "what this machine is and which kernels it runs"
 DESCRIPTION = """\
@@ -23,9 +22,9 @@ QKERNELS_ISA=NAME makes another usable tier the active one; QKERNELS_NUM_THREADS
 """
 
 _PACKAGES = (
-    "numpy", "torch", "onnx", "onnxruntime", "matplotlib", "rich", "threadpoolctl", "safetensors",
+    "numpy", "torch", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "ncnn", "ctranslate2",
+    "matplotlib", "rich", "threadpoolctl", "safetensors",
 )  # fmt: skip
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,36 +52,6 @@ def collect() -> dict[str, Any]:
     }
 
 
-def cpu_model() -> str:
-    """The CPU's name as the system gives it, or its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in {"model name", "Model", "Hardware"} and value.strip():
-            return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def caches() -> list[dict[str, Any]]:
-    """Level, type and bytes of the first CPU's caches, where Linux lists them; otherwise none."""
-    found = []
-    for folder in sorted(_CACHES.glob("index*")):
-        try:
-            level, kind, size = (
-                (folder / name).read_text("ascii").strip() for name in ("level", "type", "size")
-            )
-            unit = {"K": 1024, "M": 1024**2}.get(size[-1:], 1)
-            found.append(
-                {"level": int(level), "type": kind, "bytes": int(size.rstrip("KM")) * unit}
-            )
-        except (OSError, ValueError):
-            continue
-    return found
-
-
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -91,7 +60,7 @@ def _version(package: str) -> str | None:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    from qkernels.comparison.table import byte_size
+    from qkernels.display.table import byte_size
 
     threads = facts["threads"]
     cache_names = (

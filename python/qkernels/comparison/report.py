@@ -6,11 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qkernels.display import html
+from qkernels.display.table import byte_size, three_digits
 
 from . import svg, table
 
@@ -24,7 +26,6 @@ _MATRIX_CLASSES = 20  # more do not fit a matrix that can be read
 def html_report(comparison: Comparison) -> str:
     """The whole document."""
     title = escape(comparison.title)
-    style = resources.files("qkernels.comparison").joinpath("report.css").read_text("utf-8")
     sections = [
         _figures(comparison),
         _sqnr_section(comparison.layers),
@@ -32,44 +33,20 @@ def html_report(comparison: Comparison) -> str:
         _histogram_section(comparison.layers),
         _prediction_section(comparison),
     ]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}: int8 and float32</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}: int8 beside float32</h1>
-<p>{len(comparison.layers)} layers, {comparison.count:,} samples, {escape(_ran_on(comparison))}.</p>
-</header>
-<main>
-{"".join(section for section in sections if section)}
-</main>
-<footer><p>Written by qkernels {escape(comparison.version)}. Times are medians of
-{comparison.rounds} interleaved rounds; the float side is the NumPy float32 reference.</p></footer>
-</body>
-</html>
-"""
+    return html.page(
+        title=f"{comparison.title}: int8 and float32",
+        style=html.style_sheet("qkernels.comparison", "report.css"),
+        header=f"<h1>{title}: int8 beside float32</h1>\n<p>{len(comparison.layers)} layers, "
+        f"{comparison.count:,} samples, {escape(_ran_on(comparison))}.</p>",
+        main="".join(section for section in sections if section),
+        footer=f"<p>Written by qkernels {escape(comparison.version)}. Times are medians of\n"
+        f"{comparison.rounds} interleaved rounds; the float side is the NumPy float32 "
+        "reference.</p>",
+    )
 
 
 def _ran_on(comparison: Comparison) -> str:
     return dict(table.summary_lines(comparison))["ran on"]
-
-
-def _section(heading: str, note: str, content: str) -> str:
-    return (
-        f'<section class="card">\n<h2>{escape(heading)}</h2>\n'
-        f'<p class="note">{note}</p>\n{content}\n</section>\n'
-    )
-
-
-def _scrolling(content: str, label: str) -> str:
-    """`content` in a box that scrolls sideways on a narrow screen, by keyboard too."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{content}</div>'
 
 
 def _figures(comparison: Comparison) -> str:
@@ -97,25 +74,20 @@ def _figures(comparison: Comparison) -> str:
     cards.append(
         (
             "Size, int8",
-            table.byte_size(comparison.int8_bytes),
-            f"float {table.byte_size(comparison.float_bytes)}, {table.size_ratio(comparison)}",
+            byte_size(comparison.int8_bytes),
+            f"float {byte_size(comparison.float_bytes)}, {table.size_ratio(comparison)}",
         )
     )
     per_sample = 1000 / comparison.batch_size
     cards.append(
         (
             "Time a sample, int8",
-            f"{table.milliseconds(comparison.int8_ms * per_sample)} µs",
-            f"float {table.milliseconds(comparison.float_ms * per_sample)} µs, "
+            f"{three_digits(comparison.int8_ms * per_sample)} µs",
+            f"float {three_digits(comparison.float_ms * per_sample)} µs, "
             f"{comparison.speedup:.1f} times as fast as NumPy",
         )
     )
-    items = "\n".join(
-        f'<div class="card"><dt>{label}</dt><dd class="value">{value}</dd>'
-        f'<dd class="detail">{detail}</dd></div>'
-        for label, value, detail in cards
-    )
-    return f'<dl class="figures">\n{items}\n</dl>\n'
+    return html.figures(cards)
 
 
 def _sqnr_section(layers: Sequence[LayerComparison]) -> str:
@@ -136,7 +108,7 @@ def _sqnr_section(layers: Sequence[LayerComparison]) -> str:
         "it. A layer that is low in both loses precision itself; one that is low only in the "
         "second inherits the loss."
     )
-    return _section("Where precision goes", note, _scrolling(chart, "Where precision goes"))
+    return html.section("Where precision goes", note, html.scrolling(chart, "Where precision goes"))
 
 
 def _bar(share: float, class_: str = "") -> str:
@@ -155,7 +127,7 @@ def _table_section(comparison: Comparison) -> str:
         ("int8", "ms"): lambda r: _bar(r.int8_ms / slowest, "int8"),
     }
     head = "".join(
-        f'<th scope="col"{_number(c.right)}>{"<br>".join(filter(None, c.heading))}</th>'
+        f'<th scope="col"{html.number(c.right)}>{"<br>".join(filter(None, c.heading))}</th>'
         for c in table.COLUMNS
     )
     body = []
@@ -166,7 +138,7 @@ def _table_section(comparison: Comparison) -> str:
             if column.heading in bars:
                 content += bars[column.heading](row)
             if cells:
-                cells.append(f"<td{_number(column.right)}>{content}</td>")
+                cells.append(f"<td{html.number(column.right)}>{content}</td>")
             else:
                 cells.append(f'<th scope="row">{content}</th>')
         body.append(f"<tr>{''.join(cells)}</tr>")
@@ -177,11 +149,7 @@ def _table_section(comparison: Comparison) -> str:
     )
     rows_text = "\n".join(body)
     content = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows_text}\n</tbody>\n</table>"
-    return _section("Layer by layer", note, _scrolling(content, "Layer by layer"))
-
-
-def _number(right: bool) -> str:
-    return ' class="number"' if right else ""
+    return html.section("Layer by layer", note, html.scrolling(content, "Layer by layer"))
 
 
 def _histogram_section(layers: Sequence[LayerComparison]) -> str:
@@ -208,7 +176,7 @@ def _histogram_section(layers: Sequence[LayerComparison]) -> str:
         "int8 model's, over the range that its codes can express; heights are logarithms of "
         "counts. Empty margins are codes that are never used."
     )
-    return _section(
+    return html.section(
         "What each layer puts out",
         note,
         f'<div class="histograms">\n{"".join(figures)}\n</div>',
@@ -231,7 +199,7 @@ def _prediction_section(comparison: Comparison) -> str:
     if matrix is not None:
         note = "The matrix counts the int8 model's predictions. " + note
     content = f'<div class="predictions">\n{"".join(parts)}\n</div>'
-    return _section("Predictions", note, content)
+    return html.section("Predictions", note, content)
 
 
 def _confusion_label(comparison: Comparison) -> str:

@@ -120,12 +120,14 @@ class Comparison:
 
     def to_table(self) -> str:
         """Aligned plain text: a line a layer, then what holds for the whole model."""
-        from .table import plain_table, summary_lines
+        from qkernels.display.table import plain_table
+
+        from .table import COLUMNS, summary_lines
 
         lines = summary_lines(self)
         width = max(len(label) for label, _ in lines)
         summary = "\n".join(f"{label.ljust(width)}  {text}" for label, text in lines)
-        return f"{plain_table(self.layers)}\n\n{summary}\n"
+        return f"{plain_table(COLUMNS, self.layers)}\n\n{summary}\n"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images, ready for `json.dumps`. Infinite decibels become None."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts as inline SVG. Colours come from the style sheet through class names, so that one drawing
-serves light and dark; every mark carries a <title>, which browsers show on hover and screen readers
-read. The classes `reference` and `int8` mean the two sides of a comparison everywhere.
+"""The charts of a comparison as inline SVG; every mark carries a <title>. The classes `reference`
+and `int8` mean the two sides of a comparison everywhere.
 """
 
 from __future__ import annotations
@@ -11,54 +10,12 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Point = tuple[float, float]
-
-
-def tag(name: str, content: str = "", **attributes: object) -> str:
-    """One element. A trailing underscore is dropped and the others become hyphens in attribute
-    names; `content` is markup, attribute values are escaped, numbers shortened."""
-    parts = [name]
-    for key, value in attributes.items():
-        text = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-        parts.append(f'{key.rstrip("_").replace("_", "-")}="{escape(text)}"')
-    return f"<{' '.join(parts)}>{content}</{name}>"
-
-
-def text(x: float, y: float, content: str, **attributes: object) -> str:
-    return tag("text", escape(content), x=x, y=y, **attributes)
-
-
-def _title(content: str) -> str:
-    return tag("title", escape(content))
-
-
-def drawing(width: float, height: float, label: str, content: str, **attributes: object) -> str:
-    """An <svg> that scales with its column; `label` says what it shows to a screen reader."""
-    attributes.setdefault("class_", "chart")
-    return tag(
-        "svg",
-        content,
-        **attributes,
-        viewBox=f"0 0 {width:g} {height:g}",
-        role="img",
-        aria_label=label,
-    )
-
-
-def nice_ticks(lo: float, hi: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) that enclose [lo, hi]."""
-    span = max(hi - lo, 1e-12)
-    raw = span / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
-    first, last = math.floor(lo / step + 1e-9), math.ceil(hi / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+from qkernels.display.svg import Point, drawing, nice_ticks, polyline, tag, text, title
 
 
 def layer_lines(
@@ -100,18 +57,18 @@ def layer_lines(
         points = [(x_of(i), y_of(v)) for i, v in enumerate(values) if math.isfinite(v)]
         if not points:
             continue
-        marks.append(tag("path", d=_polyline(points), class_=f"line {class_}"))
+        marks.append(tag("path", d=polyline(points), class_=f"line {class_}"))
         for index, value in enumerate(values):
             if not math.isfinite(value):
                 continue
-            title = _title(f"{names[index]}, {legend}: {value:.1f} {unit}")
+            note = title(f"{names[index]}, {legend}: {value:.1f} {unit}")
             x, y = x_of(index), y_of(value)
             # A second shape, so that the series differ without colour.
             mark = f"mark {class_}"
             marks.append(
-                tag("circle", title, cx=x, cy=y, r=5, class_=mark)
+                tag("circle", note, cx=x, cy=y, r=5, class_=mark)
                 if class_ == "isolated"
-                else tag("rect", title, x=x - 4.5, y=y - 4.5, width=9, height=9, class_=mark)
+                else tag("rect", note, x=x - 4.5, y=y - 4.5, width=9, height=9, class_=mark)
             )
         ends.append((points[-1][1], legend, class_))
     previous = -math.inf
@@ -120,10 +77,6 @@ def layer_lines(
         marks.append(text(width - right + 8, previous, legend, class_=f"legend {class_}"))
     # On a narrow screen the chart scrolls rather than shrink beyond what can be read.
     return drawing(width, height, label, "".join(marks), style=f"min-width: {width * 2 // 3}px")
-
-
-def _polyline(points: Sequence[Point]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def histogram(
@@ -156,8 +109,8 @@ def histogram(
 
     area = [(0.0, float(base)), *steps(reference), (float(width), float(base))]
     marks = [
-        tag("path", d=_polyline(area) + "Z", class_="area reference"),
-        tag("path", d=_polyline(steps(value)), class_="outline int8"),
+        tag("path", d=polyline(area) + "Z", class_="area reference"),
+        tag("path", d=polyline(steps(value)), class_="outline int8"),
         tag("line", x1=0, x2=width, y1=base, y2=base, class_="axis"),
         text(0, height - 8, f"{ends[0]:.3g}", class_="tick"),
         text(width, height - 8, f"{ends[1]:.3g}", class_="tick end"),
@@ -190,7 +143,7 @@ def confusion(matrix: NDArray[np.int64], label: str) -> str:
             marks.append(
                 tag(
                     "rect",
-                    _title(f"{i} predicted as {j}: {count}"),
+                    title(f"{i} predicted as {j}: {count}"),
                     x=left + j * cell + 1,
                     y=top + i * cell + 1,
                     width=cell - 2,

@@ -66,7 +66,7 @@ def write(
 
     Raises OSError when the file cannot be written, and as `encode` does.
     """
-    _replace(file_path(path), encode(tensors, metadata))
+    replace_file(file_path(path), encode(tensors, metadata))
 
 
 def encode(
@@ -99,7 +99,7 @@ def encode(
     return [prefix, *data]
 
 
-def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+def replace_file(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     """Write a file beside `path`, then move it there."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
