@@ -61,8 +61,9 @@ class Packed:
         """Can the active tier use this layout."""
     def buffer(self) -> memoryview:
         """Read-only bytes: header, weights, sums. Keeps the object alive."""
-    def unpack(self) -> Array:
-        """(N, K), or (O, KH, KW, I / groups): the exact integers given."""
+    def unpack(self, out: Array | None = None) -> Array:
+        """(N, K), or (O, KH, KW, I / groups): the exact integers given. out: of that shape and the
+        dtype given, any strides without overlap."""
 
 # Prepared ops --------------------------------------------------------------------------------
 class Linear:

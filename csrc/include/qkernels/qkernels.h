@@ -145,6 +145,9 @@ QK_API const void* qk_packed_bytes(const qk_packed* packed);
 QK_API int qk_packed_native(const qk_packed* packed); /* has the active tier kernels for it */
 /* The exact weights back, contiguous: [n][k], or [o][kh][kw][i]. */
 QK_API qk_status qk_unpack(const qk_packed* packed, void* w);
+/* The same to any layout: strides in bytes, of [o][kh][kw][i] (a matrix: of [n], unused, unused,
+ * [k]). Elements must not overlap. */
+QK_API qk_status qk_unpack_strided(const qk_packed* packed, void* w, const ptrdiff_t strides[4]);
 
 /* ---- Prepared ops -------------------------------------------------------------------------- */
 
