@@ -103,6 +103,7 @@ struct PackRhsArgs {
   ptrdiff_t dst_stride;          // bytes from a panel to the next
   int32_t* sums;  // of the stored values, wrapping: kPanel a panel, those of padding 0
   bool flip;
+  bool stream;  // dst, 64-byte aligned, is more than the caches hold: a hint
 };
 
 struct UnpackRhsArgs {

@@ -73,7 +73,7 @@ class Panels {
     const bool shared = h.kind != QK_DEPTHWISE && strides[0] == 1 && run_.stride != 1;
     const int64_t few = static_cast<int64_t>(kTaskBytes / std::max<size_t>(sizes.panel_bytes, 1));
     const int64_t fair = sizes.panels / (2 * std::max(num_threads(), 1));
-    at_once_ = std::max<int64_t>({1, few, shared ? std::clamp<int64_t>(fair, 4, 16) : 1});
+    at_once_ = std::max<int64_t>({1, few, shared ? std::clamp<int64_t>(fair, 4, 64) : 1});
     at_once_ = std::min(at_once_, std::max<int64_t>(sizes.panels, 1));
     tasks_ = sizes.panels == 0 ? 0 : ceil_div(sizes.panels, at_once_) * groups();
   }
@@ -137,7 +137,8 @@ class Panels {
                              panels,
                              stride,
                              sums,
-                             flip()};
+                             flip(),
+                             stream()};
       tier_.pack_rhs(&args);
       return;
     }
@@ -190,12 +191,13 @@ class Panels {
 
   int64_t groups() const { return h_.kind == QK_DEPTHWISE ? 1 : h_.groups; }
   bool flip() const { return h_.dtype == QK_UINT8; }
+  bool stream() const { return sizes_.total > (size_t{8} << 20); }
 
   uint8_t* area(size_t index) const { return scratch(Scratch::kLhs, 2 * area_) + index * area_; }
 
   // Between a panel and rows of kPanel bytes, one a k.
   void pack_rows(const uint8_t* rows, uint8_t* panel, int32_t* sums) const {
-    const PackRhsArgs args{rows, 1, kPanel, kPanel, depth_, panel, 0, sums, false};
+    const PackRhsArgs args{rows, 1, kPanel, kPanel, depth_, panel, 0, sums, false, false};
     tier_.pack_rhs(&args);
   }
   void unpack_rows(const uint8_t* panel, uint8_t* rows) const {
@@ -236,7 +238,8 @@ class Panels {
                            first,
                            0,
                            sums,
-                           flipped};
+                           flipped,
+                           false};
     tier_.pack_rhs(&args);
     unpack_rows(first, second);
     if (run_.order == Order::kTapsFirst) return second;

@@ -18,7 +18,8 @@
 //   neither                gathered into a block, then as k contiguous.
 //
 // Sums and sign flips take the bytes on their way. Bound by memory and by the shuffle port: 10 to
-// 20 bytes a cycle from L1.
+// 20 bytes a cycle from L1. Panels too large for the caches are streamed past them, in whole cache
+// lines: reading a line only to overwrite it would be a third of the traffic.
 #include <immintrin.h>
 #include <string.h>
 
@@ -35,7 +36,14 @@ constexpr size_t kBlock = kDepth * kPanel;
 inline __m256i load(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
-inline void store(uint8_t* p, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+template <bool kStream = false>
+inline void store(uint8_t* p, __m256i v) {
+  if constexpr (kStream) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), v);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+  }
+}
 inline __m128i load_half(const uint8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
@@ -103,6 +111,11 @@ inline void gather(const PackRhsArgs& a, size_t n, size_t columns, size_t k, siz
   }
 }
 
+inline void stream_block(uint8_t* dst, const uint8_t* block) {
+  for (size_t i = 0; i < kBlock; i += 32) store<true>(dst + i, load(block + i));
+}
+
+template <bool kStream>
 void pack_columns(const PackRhsArgs& a) {
   const __m256i flip = _mm256_set1_epi8(a.flip ? -128 : 0);
   for (size_t n = 0; n < a.n; n += kPanel) {
@@ -114,13 +127,17 @@ void pack_columns(const PackRhsArgs& a) {
       uint8_t* dst = panel + k * kPanel;
       alignas(64) uint8_t block[kBlock];
       alignas(64) uint8_t packed[kBlock];
+      uint8_t* const to = kStream || depth < kDepth ? packed : dst;
       if (a.k_stride == 1 && columns == kPanel && depth == kDepth) {
-        pack_block(a.src + static_cast<ptrdiff_t>(n) * a.n_stride + k, a.n_stride, flip, dst, sums);
-      } else if (gather(a, n, columns, k, depth, block); depth == kDepth) {
-        pack_block(block, kDepth, flip, dst, sums);
+        pack_block(a.src + static_cast<ptrdiff_t>(n) * a.n_stride + k, a.n_stride, flip, to, sums);
       } else {
-        pack_block(block, kDepth, flip, packed, sums);
+        gather(a, n, columns, k, depth, block);
+        pack_block(block, kDepth, flip, to, sums);
+      }
+      if (depth < kDepth) {
         memcpy(dst, packed, (depth + 3) / 4 * kGroup);
+      } else if (kStream) {
+        stream_block(dst, packed);
       }
     }
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(a.sums + n), sums[0]);
@@ -129,13 +146,15 @@ void pack_columns(const PackRhsArgs& a) {
 }
 
 // Half a group: stored, and added to the sums in memory.
+template <bool kStream>
 inline void put_group_half(uint8_t* dst, __m256i bytes, int32_t* sums) {
-  store(dst, bytes);
+  store<kStream>(dst, bytes);
   __m256i* const to = reinterpret_cast<__m256i*>(sums);
   _mm256_storeu_si256(to, add_quads(_mm256_loadu_si256(to), bytes));
 }
 
 // Four rows of 32 columns to a group of each of two panels.
+template <bool kStream>
 inline void pack_two_groups(const uint8_t* const (&rows)[4], __m256i flip, uint8_t* first,
                             uint8_t* second, int32_t* sums) {
   const __m256i low01 = _mm256_unpacklo_epi8(load(rows[0]), load(rows[1]));
@@ -148,14 +167,17 @@ inline void pack_two_groups(const uint8_t* const (&rows)[4], __m256i flip, uint8
                             _mm256_xor_si256(_mm256_unpacklo_epi16(high01, high23), flip),
                             _mm256_xor_si256(_mm256_unpackhi_epi16(high01, high23), flip)};
   for (int i = 0; i < 2; ++i) {
-    put_group_half(first + 32 * i, _mm256_permute2x128_si256(quads[2 * i], quads[2 * i + 1], 0x20),
-                   sums + 8 * i);
-    put_group_half(second + 32 * i, _mm256_permute2x128_si256(quads[2 * i], quads[2 * i + 1], 0x31),
-                   sums + kPanel + 8 * i);
+    put_group_half<kStream>(first + 32 * i,
+                            _mm256_permute2x128_si256(quads[2 * i], quads[2 * i + 1], 0x20),
+                            sums + 8 * i);
+    put_group_half<kStream>(second + 32 * i,
+                            _mm256_permute2x128_si256(quads[2 * i], quads[2 * i + 1], 0x31),
+                            sums + kPanel + 8 * i);
   }
 }
 
 // Four rows of 16 columns to a group of one panel.
+template <bool kStream>
 inline void pack_group(const uint8_t* const (&rows)[4], __m256i flip, uint8_t* dst, int32_t* sums) {
   const __m128i low01 = _mm_unpacklo_epi8(load_half(rows[0]), load_half(rows[1]));
   const __m128i high01 = _mm_unpackhi_epi8(load_half(rows[0]), load_half(rows[1]));
@@ -165,10 +187,11 @@ inline void pack_group(const uint8_t* const (&rows)[4], __m256i flip, uint8_t* d
       _mm256_set_m128i(_mm_unpackhi_epi16(low01, low23), _mm_unpacklo_epi16(low01, low23));
   const __m256i right =
       _mm256_set_m128i(_mm_unpackhi_epi16(high01, high23), _mm_unpacklo_epi16(high01, high23));
-  put_group_half(dst, _mm256_xor_si256(left, flip), sums);
-  put_group_half(dst + 32, _mm256_xor_si256(right, flip), sums + 8);
+  put_group_half<kStream>(dst, _mm256_xor_si256(left, flip), sums);
+  put_group_half<kStream>(dst + 32, _mm256_xor_si256(right, flip), sums + 8);
 }
 
+template <bool kStream>
 void pack_rows(const PackRhsArgs& a) {
   const __m256i flip = _mm256_set1_epi8(a.flip ? -128 : 0);
   alignas(64) uint8_t neutral[2 * kPanel];  // stands for rows beyond the last
@@ -184,7 +207,7 @@ void pack_rows(const PackRhsArgs& a) {
     uint8_t* dst = a.dst + k * kPanel;
     size_t n = 0;
     for (; a.n - n >= 2 * kPanel; n += 2 * kPanel, dst += 2 * a.dst_stride) {
-      pack_two_groups(rows, flip, dst, dst + a.dst_stride, a.sums + n);
+      pack_two_groups<kStream>(rows, flip, dst, dst + a.dst_stride, a.sums + n);
       for (size_t i = 0; i < 4; ++i) rows[i] += 2 * kPanel * step[i];
     }
     for (; n < a.n; n += kPanel, dst += a.dst_stride) {
@@ -194,7 +217,7 @@ void pack_rows(const PackRhsArgs& a) {
         if (step[i] != 0) copy_tail<kPanel>(whole[i], rows[i], a.n - n);
         rows[i] = whole[i];
       }
-      pack_group(rows, flip, dst, a.sums + n);
+      pack_group<kStream>(rows, flip, dst, a.sums + n);
       for (size_t i = 0; i < 4; ++i) rows[i] += kPanel * step[i];
     }
   }
@@ -285,13 +308,23 @@ void unpack_rows(const UnpackRhsArgs& a) {
   }
 }
 
+template <bool kStream>
+void pack(const PackRhsArgs& a) {
+  if (a.n_stride == 1 && a.k_stride != 1) {
+    pack_rows<kStream>(a);
+  } else {
+    pack_columns<kStream>(a);
+  }
+}
+
 }  // namespace
 
 void pack_rhs(const PackRhsArgs* args) {
-  if (args->n_stride == 1 && args->k_stride != 1) {
-    pack_rows(*args);
+  if (args->stream) {
+    pack<true>(*args);
+    _mm_sfence();  // before another thread hears that the panels are there
   } else {
-    pack_columns(*args);
+    pack<false>(*args);
   }
 }
 

@@ -21,7 +21,7 @@ constexpr Tier kTier = {
     pack_lhs,
     nullptr,
     nullptr,
-    nullptr,
+    checksum,
     {epilogue_int32, epilogue_float, epilogue_nearest, epilogue_fixed, epilogue_fixed_single},
     outer,
     quantize,
