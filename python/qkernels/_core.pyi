@@ -141,6 +141,14 @@ def dequantize(
     zero_point: NDArray[np.int32],
     x: NDArray[np.float32],
 ) -> None: ...
+def quantize_weights(
+    w: NDArray[np.float32],
+    shape3: tuple[int, int, int],
+    q: NDArray[np.int8],
+    scale: NDArray[np.float32],
+) -> None:
+    """Symmetric by the channel: scale = amax / 127, of zeros 1; CoreError "not_finite"."""
+
 def dynamic_quantize(
     x: Array,
     x_dtype: str,
