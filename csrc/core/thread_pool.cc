@@ -46,13 +46,23 @@ struct HostTask {
   void* arg;
 };
 
+// Calls made by a task while this lives run serially.
+class InsideTask {
+ public:
+  InsideTask() : outer_(inside_task) { inside_task = true; }
+  ~InsideTask() { inside_task = outer_; }
+  InsideTask(const InsideTask&) = delete;
+  InsideTask& operator=(const InsideTask&) = delete;
+
+ private:
+  const bool outer_;
+};
+
 void run_on_host(void* arg, size_t index) {
   const FloatEnv ieee;
+  const InsideTask inside;
   const auto* bound = static_cast<const HostTask*>(arg);
-  const bool outer = inside_task;
-  inside_task = true;
   bound->task(bound->arg, index);
-  inside_task = outer;
 }
 
 void relax() {
@@ -163,7 +173,7 @@ class Pool {
   // Claims and runs tasks of this job until none is left or another job has begun.
   void work(uint64_t job) {
     const FloatEnv ieee;
-    inside_task = true;
+    const InsideTask inside;
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     while (unclaimed(ticket, job)) {
       const qk_task task = task_.load(std::memory_order_relaxed);
@@ -173,7 +183,6 @@ class Pool {
       unfinished_.fetch_sub(1, std::memory_order_release);
       ticket = ticket_.load(std::memory_order_acquire);
     }
-    inside_task = false;
   }
 
   // A job after `seen`, completely written.
@@ -265,6 +274,7 @@ void parallel_for(size_t count, qk_task task, void* arg) {
   const int threads = std::min(useful, cpus_of_call());
   Pool* const current = threads > 1 ? the_pool() : nullptr;
   if (current == nullptr || !current->try_run(count, threads, task, arg)) {
+    const InsideTask inside;
     run_serially(count, task, arg);
   }
 }
