@@ -109,8 +109,8 @@ void run_serially(size_t count, qk_task task, void* arg) {
 // lower half, so a claim is one compare-and-swap that fails for a worker late from an older job:
 // the caller waits for claimed tasks alone, never for a worker that has not woken up.
 //
-// Waking a parked thread costs the waker several microseconds, so the caller wakes one, and each
-// worker its two children in a binary tree, while there are tasks left to claim.
+// Waking a parked thread costs the waker about four microseconds, so the caller wakes the first
+// three, and every worker three more: a tree. Workers that a job does not use sleep on.
 class Pool {
  public:
   // False when another thread is using the pool.
@@ -126,7 +126,7 @@ class Pool {
     helpers_.store(std::min(threads - 1, started_), std::memory_order_relaxed);
     unfinished_.store(count, std::memory_order_relaxed);
     ticket_.store(job << 32, std::memory_order_seq_cst);
-    wake(0);
+    wake_from(0);
     work(job);
     for (Spin spin; unfinished_.load(std::memory_order_acquire) > 0;) {
       if (!spin.again()) std::this_thread::yield();  // oversubscribed: let the worker have the core
@@ -135,6 +135,7 @@ class Pool {
   }
 
  private:
+  static constexpr int kWakes = 3;
   static constexpr uint64_t kClosed = 0xffffffffu;  // as the next index: the job is being written
 
   struct alignas(64) Worker {
@@ -154,16 +155,17 @@ class Pool {
     }
   }
 
-  // Wakes a worker of the current job if it is parked. It announces that it parks and then looks
-  // for a job, we have published one and then look: one of the two sees the other.
-  void wake(int index) {
-    if (index >= helpers_.load(std::memory_order_relaxed)) return;
-    Worker& worker = workers_[index];
-    if (!worker.parked.load(std::memory_order_seq_cst)) return;
-    {
-      const std::lock_guard<std::mutex> lock(worker.mutex);
-    }  // it waits by now
-    worker.wake.notify_one();
+  // Wakes the parked among kWakes workers of the current job. A worker announces that it parks and
+  // then looks for a job, we have published one and then look: one of the two sees the other.
+  void wake_from(int first) {
+    const int last = std::min(first + kWakes, helpers_.load(std::memory_order_relaxed));
+    for (int i = first; i < last; ++i) {
+      if (!workers_[i].parked.load(std::memory_order_seq_cst)) continue;
+      {
+        const std::lock_guard<std::mutex> lock(workers_[i].mutex);
+      }  // it waits by now
+      workers_[i].wake.notify_one();
+    }
   }
 
   bool unclaimed(uint64_t ticket, uint64_t job) const {
@@ -204,13 +206,10 @@ class Pool {
       for (Spin spin; !has_work(seen) && spin.again();) {
       }
       if (!has_work(seen)) park(workers_[index], seen);
-      const uint64_t ticket = ticket_.load(std::memory_order_acquire);
-      seen = ticket >> 32;
+      seen = ticket_.load(std::memory_order_acquire) >> 32;
       if (index >= helpers_.load(std::memory_order_relaxed)) continue;
-      if (unclaimed(ticket, seen)) {
-        wake(2 * index + 1);
-        wake(2 * index + 2);
-      }
+      // Even when no task is left: the next job may be close.
+      wake_from(kWakes * (index + 1));
       work(seen);
     }
   }

@@ -79,7 +79,7 @@ QK_TEST(pool_wakes_parked_workers) {
     CHECK(each_once(100));
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(3));
-  // The caller wakes one, that one the next: all come in the end.
+  // The caller wakes some, those wake others: all come in the end.
   CHECK(threads_of(60).size() == 6);
   qk_set_num_threads(2);
   CHECK(threads_of(20).size() == 2);
