@@ -98,7 +98,7 @@ class Panels {
   // Runs body(index) for all tasks, on threads where that is worth it. Throws std::bad_alloc.
   template <typename Body>
   void for_tasks(const Body& body) const {
-    constexpr size_t kWorthThreads = size_t{1} << 18;  // bytes: about 20 microseconds
+    constexpr size_t kWorthThreads = size_t{1} << 19;  // bytes: about 60 microseconds
     std::atomic<bool> out_of_memory{false};
     const auto guarded_body = [&](size_t index) {
       try {

@@ -214,7 +214,7 @@ QK_TEST(packed_bytes_are_one_set_for_all_tiers_threads_and_orders) {
     check_one_set_of_bytes({33, 1, 1, 70}, 1, dtype);
     check_one_set_of_bytes({36, 2, 3, 4}, 3, dtype);
     check_one_set_of_bytes({35, 5, 3, 1}, 35, dtype);
-    check_one_set_of_bytes({96, 3, 3, 320}, 1, dtype);  // on threads
+    check_one_set_of_bytes({192, 3, 3, 320}, 1, dtype);  // on threads
   }
   assume_cpus(0);
   qk_use_isa(isa.c_str());
