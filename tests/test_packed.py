@@ -274,3 +274,69 @@ def test_bind_checks_its_arguments(rng):
             packed.bind(**bad)
     with pytest.raises(TypeError):
         packed.bind(nonsense=1)
+
+
+ORDERS = [(0, 1, 2, 3), (0, 3, 1, 2), (1, 2, 3, 0), (3, 0, 1, 2), (2, 1, 0, 3)]
+
+
+def in_order(array, axes):
+    """The same array, its axes in this order in memory."""
+    return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
+
+
+def packed_bytes(packed):
+    return bytes(packed._packed.buffer())
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_memory_order_and_strides_change_no_packed_byte(rng, dtype):
+    weight = integers(rng, (35, 130), dtype)
+    want = packed_bytes(qk.pack_linear(weight))
+    padded = integers(rng, (71, 261), dtype)
+    padded[1::2, 1::2] = weight
+    mirrored = weight[::-1, ::-1].copy()[::-1, ::-1]
+    for same_weight in (np.asfortranarray(weight), padded[1::2, 1::2], mirrored):
+        assert packed_bytes(qk.pack_linear(same_weight)) == want
+        packed = qk.pack_gemm(same_weight.T)
+        assert packed_bytes(packed) == want
+        same(packed.unpack(), weight.T)
+        assert packed.unpack().flags.c_contiguous
+    for groups, shape in ((1, (24, 7, 3, 5)), (4, (24, 6, 3, 2)), (24, (24, 1, 3, 3))):
+        kernel = integers(rng, shape, dtype)
+        want = packed_bytes(qk.pack_conv2d(kernel, groups=groups))
+        for axes in ORDERS:
+            packed = qk.pack_conv2d(in_order(kernel, axes), groups=groups)
+            assert packed_bytes(packed) == want
+            same(packed.unpack(), kernel)
+        for layout in ("OHWI", "HWIO"):
+            given = kernel.transpose(["OIHW".index(letter) for letter in layout])
+            packed = qk.pack_conv2d(given, groups=groups, weight_layout=layout)
+            assert packed_bytes(packed) == want
+            same(packed.unpack(), np.ascontiguousarray(given))
+
+
+def test_float_weights_in_any_memory_order(rng):
+    """scale = amax / 127 by the channel, codes rint(w / scale), wherever the channel lies."""
+    for shape in ((35, 130), (300, 9), (40, 3, 5, 7), (1000, 1, 3, 3), (5, 1, 1, 1)):
+        weight = (rng.normal(0, 1, shape) * 10.0 ** rng.integers(-40, 37, shape)).astype("f4")
+        weight[1], weight[2].flat[:] = 0, 1e-45
+        rows = weight.reshape(len(weight), -1)
+        scale = np.abs(rows).max(1) / np.float32(127)
+        scale[scale == 0] = 1
+        codes = np.clip(np.rint(rows / scale[:, None]), -127, 127).astype("i1").reshape(shape)
+        pack = qk.pack_linear if weight.ndim == 2 else qk.pack_conv2d
+        orders = [(0, 1), (1, 0)] if weight.ndim == 2 else ORDERS
+        for axes in orders:
+            given = in_order(weight, axes)
+
+            def quantized(given=given, pack=pack):
+                packed = pack(given)
+                return packed.unpack(), np.asarray(packed.weight_scale)
+
+            same(everywhere(quantized), (codes, scale))
+        same(pack(weight.astype("f8")[::-1]).unpack(), codes[::-1])
+        for poison in (np.nan, np.inf, -np.inf):
+            weight[-1].flat[-1] = poison
+            for axes in orders:
+                with pytest.raises(qk.QKernelsError, match="finite"):
+                    pack(in_order(weight, axes))

@@ -175,11 +175,17 @@ const CacheSizes& cache_sizes() {
   return sizes;
 }
 
-int usable_cpus() {
-  int count = static_cast<int>(std::thread::hardware_concurrency());
+int affinity_cpus() {
 #if defined(__linux__)
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) count = CPU_COUNT(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(CPU_COUNT(&set), 1);
+#endif
+  return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
+}
+
+int usable_cpus() {
+  int count = affinity_cpus();
+#if defined(__linux__)
   if (const int quota = quota_cpus(); quota > 0) count = std::min(count, quota);
 #endif
   return std::max(count, 1);

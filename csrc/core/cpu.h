@@ -49,6 +49,10 @@ struct CacheSizes {
 };
 const CacheSizes& cache_sizes();
 
+// CPUs in the affinity mask of the calling thread, which the threads that it starts inherit; one
+// system call.
+int affinity_cpus();
+
 // CPUs that this process may use: affinity mask, cgroup quota, at least 1.
 int usable_cpus();
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -24,11 +25,13 @@ namespace qk {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kSpins = 2000;  // about 30 microseconds: a few layers apart, then yield the core
+constexpr auto kSpinTime =
+    std::chrono::microseconds(50);  // a few layers apart, then yield the core
 
 std::atomic<int> process_threads{0};  // 0: not set, usable_cpus() counts
 thread_local int local_threads = 0;
 thread_local bool inside_task = false;
+std::atomic<int> assumed_cpus{0};  // 0: those of the calling thread's affinity mask
 
 struct HostPool {
   qk_parallel_for run;
@@ -43,8 +46,21 @@ struct HostTask {
   void* arg;
 };
 
+// Calls made by a task while this lives run serially.
+class InsideTask {
+ public:
+  InsideTask() : outer_(inside_task) { inside_task = true; }
+  ~InsideTask() { inside_task = outer_; }
+  InsideTask(const InsideTask&) = delete;
+  InsideTask& operator=(const InsideTask&) = delete;
+
+ private:
+  const bool outer_;
+};
+
 void run_on_host(void* arg, size_t index) {
   const FloatEnv ieee;
+  const InsideTask inside;
   const auto* bound = static_cast<const HostTask*>(arg);
   bound->task(bound->arg, index);
 }
@@ -57,6 +73,34 @@ void relax() {
 #endif
 }
 
+// Waits a little: by the clock, because a pause is 40 cycles on one CPU and 140 on the next.
+class Spin {
+ public:
+  // False when the time is over.
+  bool again() {
+    constexpr int kLook = 32;  // pauses between looks at the clock
+    relax();
+    if (++pauses_ % kLook != 0) return true;
+    const auto now = std::chrono::steady_clock::now();
+    if (pauses_ == kLook) end_ = now + kSpinTime;
+    return now < end_;
+  }
+
+ private:
+  int pauses_ = 0;
+  std::chrono::steady_clock::time_point end_;
+};
+
+// CPUs that the tasks of a call can run on. More threads would only wait for each other. The mask
+// may change at any time, and asking for it costs as much as a small job: asked now and then.
+int cpus_of_call() {
+  thread_local unsigned calls = 0;
+  thread_local int cpus = 1;
+  if (const int assumed = assumed_cpus.load(std::memory_order_relaxed)) return assumed;
+  if (calls++ % 64 == 0) cpus = affinity_cpus();
+  return cpus;
+}
+
 void run_serially(size_t count, qk_task task, void* arg) {
   for (size_t i = 0; i < count; ++i) task(arg, i);
 }
@@ -64,6 +108,9 @@ void run_serially(size_t count, qk_task task, void* arg) {
 // One job at a time. `ticket` holds the job's number in its upper half and the next index in its
 // lower half, so a claim is one compare-and-swap that fails for a worker late from an older job:
 // the caller waits for claimed tasks alone, never for a worker that has not woken up.
+//
+// Waking a parked thread costs the waker about four microseconds, so the caller wakes the first
+// three, and every worker three more: a tree. Workers that a job does not use sleep on.
 class Pool {
  public:
   // False when another thread is using the pool.
@@ -76,45 +123,61 @@ class Pool {
     task_.store(task, std::memory_order_relaxed);
     arg_.store(arg, std::memory_order_relaxed);
     count_.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
-    helpers_.store(threads - 1, std::memory_order_relaxed);
+    helpers_.store(std::min(threads - 1, started_), std::memory_order_relaxed);
     unfinished_.store(count, std::memory_order_relaxed);
     ticket_.store(job << 32, std::memory_order_seq_cst);
-    if (parked_.load(std::memory_order_seq_cst) > 0) {
-      const std::lock_guard<std::mutex> lock(park_);
-      wake_.notify_all();
-    }
+    wake_from(0);
     work(job);
-    for (int spins = 0; unfinished_.load(std::memory_order_acquire) > 0;) {
-      if (spins < kSpins) {
-        ++spins;
-        relax();
-      } else {
-        std::this_thread::yield();  // oversubscribed: let the worker have the core
-      }
+    for (Spin spin; unfinished_.load(std::memory_order_acquire) > 0;) {
+      if (!spin.again()) std::this_thread::yield();  // oversubscribed: let the worker have the core
     }
     return true;
   }
 
  private:
-  static constexpr uint64_t kClosed = 0xffffffffu;
+  static constexpr int kWakes = 3;
+  static constexpr uint64_t kClosed = 0xffffffffu;  // as the next index: the job is being written
+
+  struct alignas(64) Worker {
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::atomic<bool> parked{false};
+  };
 
   void grow(int wanted) {
-    while (workers_ < wanted) {
+    while (started_ < wanted) {
       try {
-        std::thread(&Pool::loop, this, workers_).detach();
+        std::thread(&Pool::loop, this, started_).detach();
       } catch (const std::system_error&) {
         return;  // no more threads to be had: the ones there do the work
       }
-      ++workers_;
+      ++started_;
     }
+  }
+
+  // Wakes the parked among kWakes workers of the current job. A worker announces that it parks and
+  // then looks for a job, we have published one and then look: one of the two sees the other.
+  void wake_from(int first) {
+    const int last = std::min(first + kWakes, helpers_.load(std::memory_order_relaxed));
+    for (int i = first; i < last; ++i) {
+      if (!workers_[i].parked.load(std::memory_order_seq_cst)) continue;
+      {
+        const std::lock_guard<std::mutex> lock(workers_[i].mutex);
+      }  // it waits by now
+      workers_[i].wake.notify_one();
+    }
+  }
+
+  bool unclaimed(uint64_t ticket, uint64_t job) const {
+    return ticket >> 32 == job && (ticket & kClosed) < count_.load(std::memory_order_relaxed);
   }
 
   // Claims and runs tasks of this job until none is left or another job has begun.
   void work(uint64_t job) {
     const FloatEnv ieee;
-    inside_task = true;
+    const InsideTask inside;
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
-    while (ticket >> 32 == job && (ticket & kClosed) < count_.load(std::memory_order_relaxed)) {
+    while (unclaimed(ticket, job)) {
       const qk_task task = task_.load(std::memory_order_relaxed);
       void* arg = arg_.load(std::memory_order_relaxed);
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
@@ -122,43 +185,44 @@ class Pool {
       unfinished_.fetch_sub(1, std::memory_order_release);
       ticket = ticket_.load(std::memory_order_acquire);
     }
-    inside_task = false;
   }
 
+  // A job after `seen`, completely written.
   bool has_work(uint64_t seen) const {
-    return ticket_.load(std::memory_order_seq_cst) >> 32 != seen;
+    const uint64_t ticket = ticket_.load(std::memory_order_seq_cst);
+    return ticket >> 32 != seen && (ticket & kClosed) != kClosed;
+  }
+
+  void park(Worker& worker, uint64_t seen) {
+    std::unique_lock<std::mutex> lock(worker.mutex);
+    worker.parked.store(true, std::memory_order_seq_cst);
+    worker.wake.wait(lock, [&] { return has_work(seen); });
+    worker.parked.store(false, std::memory_order_relaxed);
   }
 
   void loop(int index) {
     uint64_t seen = 0;
     for (;;) {
-      for (int spins = 0; spins < kSpins && !has_work(seen); ++spins) relax();
-      if (!has_work(seen)) {
-        std::unique_lock<std::mutex> lock(park_);
-        parked_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return has_work(seen); });
-        parked_.fetch_sub(1, std::memory_order_seq_cst);
+      for (Spin spin; !has_work(seen) && spin.again();) {
       }
+      if (!has_work(seen)) park(workers_[index], seen);
       seen = ticket_.load(std::memory_order_acquire) >> 32;
-      while (seen == ticket_.load(std::memory_order_acquire) >> 32 &&
-             (ticket_.load(std::memory_order_acquire) & kClosed) == kClosed) {
-        relax();  // the job is being written
-      }
-      if (index < helpers_.load(std::memory_order_relaxed)) work(seen);
+      if (index >= helpers_.load(std::memory_order_relaxed)) continue;
+      // Even when no task is left: the next job may be close.
+      wake_from(kWakes * (index + 1));
+      work(seen);
     }
   }
 
   std::mutex owner_;
-  int workers_ = 0;
+  int started_ = 0;  // workers, under owner_
   alignas(64) std::atomic<uint64_t> ticket_{0};
   alignas(64) std::atomic<size_t> unfinished_{0};
   std::atomic<qk_task> task_{nullptr};
   std::atomic<void*> arg_{nullptr};
   std::atomic<uint32_t> count_{0};
   std::atomic<int> helpers_{0};
-  std::mutex park_;
-  std::condition_variable wake_;
-  std::atomic<int> parked_{0};
+  Worker workers_[kMaxThreads - 1];
 };
 
 std::atomic<Pool*> pool{nullptr};
@@ -197,18 +261,24 @@ int num_threads() {
 }
 
 void parallel_for(size_t count, qk_task task, void* arg) {
-  const int threads =
-      static_cast<int>(std::min<size_t>(count, static_cast<size_t>(std::max(num_threads(), 1))));
-  if (threads <= 1 || inside_task || count >= 0xffffffffu) return run_serially(count, task, arg);
+  const int allowed = num_threads();
+  if (count <= 1 || allowed <= 1 || inside_task || count >= 0xffffffffu) {
+    return run_serially(count, task, arg);
+  }
   if (const HostPool* host = host_pool.load(std::memory_order_acquire)) {
     HostTask bound{task, arg};
     return host->run(host->context, count, run_on_host, &bound);
   }
-  Pool* const current = the_pool();
+  const int useful = static_cast<int>(std::min<size_t>(count, static_cast<size_t>(allowed)));
+  const int threads = std::min(useful, cpus_of_call());
+  Pool* const current = threads > 1 ? the_pool() : nullptr;
   if (current == nullptr || !current->try_run(count, threads, task, arg)) {
+    const InsideTask inside;
     run_serially(count, task, arg);
   }
 }
+
+void assume_cpus(int n) { assumed_cpus.store(n, std::memory_order_relaxed); }
 
 }  // namespace qk
 

@@ -14,8 +14,9 @@ namespace qk {
 int num_threads();
 
 // Calls task(arg, i) once for each i in [0, count) on at most num_threads() threads, the caller
-// among them, and returns when all are done. Tasks must not throw. Runs serially inside another
-// parallel_for and while another thread holds the pool: results never depend on it.
+// among them, and returns when all are done. Tasks must not throw. Never more threads than CPUs
+// that the caller may run on. Runs serially inside another parallel_for and while another thread
+// holds the pool: results never depend on it.
 void parallel_for(size_t count, qk_task task, void* arg);
 
 // The same for a callable of an index.
@@ -24,6 +25,10 @@ void parallel_for(size_t count, const Body& body) {
   const auto call = [](void* arg, size_t index) { (*static_cast<const Body*>(arg))(index); };
   parallel_for(count, call, const_cast<Body*>(&body));
 }
+
+// Takes the number of CPUs as given instead of asking for the affinity mask; 0: asks again. For
+// tests of more threads than the machine has CPUs.
+void assume_cpus(int n);
 
 }  // namespace qk
 

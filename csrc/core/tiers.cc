@@ -28,6 +28,9 @@ void inherit(Function& own, const Function& parent) {
 
 void inherit_all(Tier& own, const Tier& parent) {
   inherit(own.pack_lhs, parent.pack_lhs);
+  inherit(own.pack_rhs, parent.pack_rhs);
+  inherit(own.unpack_rhs, parent.unpack_rhs);
+  inherit(own.checksum, parent.checksum);
   for (int i = 0; i < static_cast<int>(Epilogue::kCount); ++i) {
     inherit(own.epilogue[i], parent.epilogue[i]);
   }

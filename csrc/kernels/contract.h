@@ -97,6 +97,39 @@ struct PackLhsArgs {
 };
 
 // ---------------------------------------------------------------------------------------------
+// Right side: weights w[n][k], int8 or uint8, to panels of k4n16 and back. uint8 flips its sign bit.
+
+struct PackRhsArgs {
+  const uint8_t* src;            // column 0, k = 0
+  ptrdiff_t n_stride, k_stride;  // bytes from a column to the next, from a k to the next
+  size_t n, k;                   // any number of panels
+  uint8_t* dst;                  // the first panel; padding, columns and k, is set to 0
+  ptrdiff_t dst_stride;          // bytes from a panel to the next
+  int32_t* sums;  // of the stored values, wrapping: kPanel a panel, those of padding 0
+  bool flip;
+  bool stream;  // dst, 64-byte aligned, is more than the caches hold: a hint
+};
+
+struct UnpackRhsArgs {
+  const uint8_t* src;  // the first panel
+  ptrdiff_t src_stride;
+  uint8_t* dst;  // column 0, k = 0
+  ptrdiff_t n_stride, k_stride;
+  size_t n, k;
+  bool flip;
+};
+
+// The checksum of packed bytes: four lanes, a 64-bit word of each 32-byte block into each (the
+// definition is in pack/checksum.h).
+struct ChecksumArgs {
+  const uint8_t* data;
+  size_t blocks;
+  uint64_t* lanes;  // four, updated
+};
+
+constexpr uint64_t kChecksumMix = 0x9e3779b97f4a7c15u;
+
+// ---------------------------------------------------------------------------------------------
 // Epilogue: an int32 tile to its output, one text for all tiers (simd/epilogue.h).
 // v = sat(acc + offset[n] (wrapping) + bias[n] (saturating)), then by kind:
 //   kInt32        v
@@ -235,6 +268,9 @@ struct Tier {
   void (*enter)();  // once at the start and end of a thread's task that runs this tier's GEMM
   void (*leave)();
   void (*pack_lhs)(const PackLhsArgs*);
+  void (*pack_rhs)(const PackRhsArgs*);
+  void (*unpack_rhs)(const UnpackRhsArgs*);
+  void (*checksum)(const ChecksumArgs*);
   void (*epilogue[static_cast<int>(Epilogue::kCount)])(const EpilogueArgs*);
   void (*outer)(const OuterArgs*);
   void (*quantize)(const QuantizeArgs*);

@@ -39,6 +39,13 @@ void leave();
 // pack_lhs.cc
 void pack_lhs(const PackLhsArgs* args);
 
+// pack_rhs.cc
+void pack_rhs(const PackRhsArgs* args);
+void unpack_rhs(const UnpackRhsArgs* args);
+
+// checksum.cc
+void checksum(const ChecksumArgs* args);
+
 // requantize.cc
 void epilogue_int32(const EpilogueArgs* args);
 void epilogue_float(const EpilogueArgs* args);

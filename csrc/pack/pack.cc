@@ -1,44 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
 #include <cinttypes>
 #include <cstddef>
 #include <cstring>
 #include <memory>
 
 #include "core/status.h"
-#include "core/thread_pool.h"
 #include "core/tiers.h"
+#include "pack/checksum.h"
 #include "pack/layout.h"
+#include "pack/panels.h"
 
 namespace qk {
 namespace {
-
-// Four independent 64-bit lanes over 32-byte blocks: memory speed. Each word is mixed before it
-// meets its lane (multiply, fold the upper half down, multiply), so that no pair of flipped bits
-// cancels; every step is a bijection of its lane, so that any damaged byte changes the result.
-uint64_t checksum(const uint8_t* data, size_t size) {
-  constexpr uint64_t kMix = 0x9e3779b97f4a7c15u;
-  constexpr uint64_t kFinal = 0x6a09e667f3bcc909u;
-  uint64_t lane[4] = {1, 2, 3, size};
-  const auto step = [](uint64_t state, uint64_t word) {
-    word *= kMix;
-    word = (word ^ (word >> 32)) * kMix;
-    state = (state ^ word) * kMix;
-    return (state << 31) | (state >> 33);
-  };
-  size_t i = 0;
-  for (; i + 32 <= size; i += 32) {
-    for (size_t l = 0; l < 4; ++l) {
-      uint64_t word = 0;
-      std::memcpy(&word, data + i + 8 * l, 8);
-      lane[l] = step(lane[l], word);
-    }
-  }
-  for (; i < size; ++i) lane[i % 4] = step(lane[i % 4], data[i] + 1u);
-  uint64_t sum = kFinal;
-  for (const uint64_t l : lane) sum = step(sum, l);
-  return sum;
-}
 
 uint64_t header_checksum(const PackedHeader& header) {
   return checksum(reinterpret_cast<const uint8_t*>(&header),
@@ -82,56 +55,6 @@ bool sizes_of(const PackedHeader& h, PackedSizes* out) {
   return true;
 }
 
-// Element (i, row, col, channel) of the weights given, as in qk_pack_conv.
-struct Source {
-  const uint8_t* data;
-  ptrdiff_t strides[4];
-  const uint8_t* at(int64_t o, int64_t y, int64_t x, int64_t i) const {
-    return data + o * strides[0] + y * strides[1] + x * strides[2] + i * strides[3];
-  }
-};
-
-// One panel of k4n16: columns first..first + columns of the source.
-void pack_k4n16_panel(const Source& src, const PackedHeader& h, const PackedSizes& sizes,
-                      int64_t first, int64_t columns, int8_t* panel, int32_t* sums) {
-  const uint8_t flip = h.dtype == QK_UINT8 ? 0x80 : 0;
-  std::memset(panel, 0, sizes.panel_bytes);
-  std::memset(sums, 0, kPanel * sizeof(int32_t));
-  for (int64_t n = 0; n < columns; ++n) {
-    int64_t k = 0;
-    uint32_t sum = 0;  // wraps with the int32 arithmetic that uses it
-    for (int64_t y = 0; y < h.kh; ++y) {
-      for (int64_t x = 0; x < h.kw; ++x) {
-        const uint8_t* from = src.at(first + n, y, x, 0);
-        for (int64_t i = 0; i < h.c; ++i, ++k, from += src.strides[3]) {
-          const auto value = static_cast<int8_t>(*from ^ flip);
-          sum += static_cast<uint32_t>(int32_t{value});
-          panel[k / kLayoutKr * kLayoutKr * kPanel + n * kLayoutKr + k % kLayoutKr] = value;
-        }
-      }
-    }
-    sums[n] = static_cast<int32_t>(sum);
-  }
-}
-
-void pack_t2c16s16_panel(const Source& src, const PackedHeader& h, const PackedSizes& sizes,
-                         int64_t first, int64_t channels, const int32_t* zero_point, int16_t* panel,
-                         int32_t* sums) {
-  std::memset(panel, 0, sizes.panel_bytes);
-  std::memset(sums, 0, kPanel * sizeof(int32_t));
-  for (int64_t c = 0; c < channels; ++c) {
-    uint32_t sum = 0;  // wraps with the int32 arithmetic that uses it
-    for (int64_t k = 0; k < h.k; ++k) {
-      const uint8_t byte = *src.at(first + c, k / h.kw, k % h.kw, 0);
-      const int32_t value =
-          (h.dtype == QK_UINT8 ? byte : static_cast<int8_t>(byte)) - zero_point[c];
-      sum += static_cast<uint32_t>(value);
-      panel[k / 2 * 2 * kPanel + c * 2 + k % 2] = static_cast<int16_t>(value);
-    }
-    sums[c] = static_cast<int32_t>(sum);
-  }
-}
-
 qk_status new_packed(PackedHeader header, std::unique_ptr<qk_packed>* out) {
   header.magic = kPackedMagic;
   header.version = kPackedVersion;
@@ -147,53 +70,13 @@ qk_status new_packed(PackedHeader header, std::unique_ptr<qk_packed>* out) {
   return QK_OK;
 }
 
-// Fills the slack and both checksums: the packed bytes are final.
-void seal(qk_packed* packed) {
-  uint8_t* const bytes = packed->owned.data();
-  const size_t used =
-      packed->is_depthwise() ? packed->sizes.total : packed->sizes.total - kPackedSlack;
-  std::memset(bytes + used, 0, packed->sizes.total - used);
+// Packs, and writes the header with both checksums: the packed bytes are final.
+void fill(qk_packed* packed, const Weights<const uint8_t>& src, const int32_t* zero_point,
+          size_t n_zero_point) {
   PackedHeader& header = packed->header;
-  header.body_checksum =
-      checksum(bytes + sizeof(PackedHeader), packed->sizes.total - sizeof(PackedHeader));
+  header.body_checksum = pack_body(src, packed, zero_point, n_zero_point);
   header.header_checksum = header_checksum(header);
-  std::memcpy(bytes, &header, sizeof(header));
-}
-
-void pack_panels(const Source& src, qk_packed* packed, const int32_t* zero_point,
-                 size_t n_zero_point) {
-  const PackedHeader& h = packed->header;
-  const PackedSizes& sizes = packed->sizes;
-  uint8_t* const bytes = packed->owned.data();
-  uint8_t* const panels = bytes + sizeof(PackedHeader);
-  auto* const sums = reinterpret_cast<int32_t*>(bytes + sizes.sums_offset);
-  const auto pack_one = [&](size_t index) {
-    const int64_t group = static_cast<int64_t>(index) / sizes.panels;
-    const int64_t start = static_cast<int64_t>(index) % sizes.panels * kPanel;
-    const int64_t columns = std::min<int64_t>(kPanel, sizes.n_group - start);
-    const int64_t first = group * sizes.n_group + start;
-    uint8_t* panel = panels + index * sizes.panel_bytes;
-    int32_t* panel_sums = sums + index * kPanel;
-    if (!packed->is_depthwise()) {
-      pack_k4n16_panel(src, h, sizes, first, columns, reinterpret_cast<int8_t*>(panel), panel_sums);
-      return;
-    }
-    int32_t* zero = reinterpret_cast<int32_t*>(bytes + sizes.zero_offset) + index * kPanel;
-    for (int64_t c = 0; c < kPanel; ++c) {
-      zero[c] = n_zero_point == 0 || c >= columns ? 0
-                : n_zero_point == 1               ? zero_point[0]
-                                                  : zero_point[first + c];
-    }
-    pack_t2c16s16_panel(src, h, sizes, first, columns, zero, reinterpret_cast<int16_t*>(panel),
-                        panel_sums);
-  };
-  constexpr size_t kWorthThreads = 1 << 18;  // bytes: about 100 microseconds of packing
-  const auto count = static_cast<size_t>(sizes.columns_pad / kPanel);
-  if (sizes.total < kWorthThreads) {
-    for (size_t i = 0; i < count; ++i) pack_one(i);
-  } else {
-    parallel_for(count, pack_one);
-  }
+  std::memcpy(packed->owned.data(), &header, sizeof(header));
 }
 
 bool in_range(int32_t zero_point, qk_dtype dtype) {
@@ -238,9 +121,8 @@ qk_status qk_pack_matrix(const void* w, qk_dtype dtype, int64_t n, int64_t k, pt
     header.k = header.c = k;
     std::unique_ptr<qk_packed> packed;
     QK_RETURN_IF_ERROR(qk::new_packed(header, &packed));
-    const qk::Source src{static_cast<const uint8_t*>(w), {n_stride, 0, 0, k_stride}};
-    qk::pack_panels(src, packed.get(), nullptr, 0);
-    qk::seal(packed.get());
+    qk::fill(packed.get(), {static_cast<const uint8_t*>(w), {n_stride, 0, 0, k_stride}}, nullptr,
+             0);
     *out = packed.release();
     return QK_OK;
   });
@@ -290,10 +172,9 @@ qk_status qk_pack_conv(const void* w, qk_dtype dtype, const int64_t shape[4],
     header.k = shape[1] * shape[2] * shape[3];
     std::unique_ptr<qk_packed> packed;
     QK_RETURN_IF_ERROR(qk::new_packed(header, &packed));
-    const qk::Source src{static_cast<const uint8_t*>(w),
-                         {strides[0], strides[1], strides[2], strides[3]}};
-    qk::pack_panels(src, packed.get(), zero_point, depthwise ? n_zero_point : 0);
-    qk::seal(packed.get());
+    qk::fill(packed.get(),
+             {static_cast<const uint8_t*>(w), {strides[0], strides[1], strides[2], strides[3]}},
+             zero_point, depthwise ? n_zero_point : 0);
     *out = packed.release();
     return QK_OK;
   });
@@ -370,25 +251,14 @@ int qk_packed_native(const qk_packed* packed) {
 
 qk_status qk_unpack(const qk_packed* packed, void* w) {
   const qk::PackedHeader& h = packed->header;
-  const qk::PackedSizes& sizes = packed->sizes;
-  auto* out = static_cast<uint8_t*>(w);
-  const uint8_t flip = h.dtype == QK_UINT8 ? 0x80 : 0;
-  for (int64_t n = 0; n < h.n; ++n) {
-    const int64_t column = packed->column(n);
-    const uint8_t* panel =
-        packed->panels() + static_cast<size_t>(column / qk::kPanel) * sizes.panel_bytes;
-    const int64_t lane = column % qk::kPanel;
-    for (int64_t k = 0; k < h.k; ++k, ++out) {
-      if (packed->is_depthwise()) {
-        const auto* pairs = reinterpret_cast<const int16_t*>(panel);
-        *out = static_cast<uint8_t>(pairs[k / 2 * 2 * qk::kPanel + lane * 2 + k % 2] +
-                                    packed->zero_points()[column]);
-      } else {
-        *out = panel[k / qk::kLayoutKr * qk::kLayoutKr * qk::kPanel + lane * qk::kLayoutKr +
-                     k % qk::kLayoutKr] ^
-               flip;
-      }
-    }
-  }
-  return QK_OK;
+  const ptrdiff_t strides[4] = {h.k, h.kw * h.c, h.c, 1};
+  return qk_unpack_strided(packed, w, strides);
+}
+
+qk_status qk_unpack_strided(const qk_packed* packed, void* w, const ptrdiff_t strides[4]) {
+  return qk::guarded([&] {
+    qk::unpack_body(*packed,
+                    {static_cast<uint8_t*>(w), {strides[0], strides[1], strides[2], strides[3]}});
+    return QK_OK;
+  });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -85,13 +86,26 @@ py::dict describe(const Packed& packed) {
   return fields;
 }
 
-py::array unpack(const Packed& packed) {
+py::array unpack(const Packed& packed, std::optional<py::array> out) {
   const qk_packed_info info = packed.info();
   std::vector<py::ssize_t> shape = {info.n, info.k};
   if (info.kind != QK_MATRIX) shape = {info.n, info.kh, info.kw, info.c};
-  py::array w(py::dtype(info.dtype == QK_UINT8 ? "uint8" : "int8"), shape);
-  raise_if_error(qk_unpack(packed.get(), w.mutable_data()));
-  return w;
+  if (!out) out = py::array(py::dtype(info.dtype == QK_UINT8 ? "uint8" : "int8"), shape);
+  require(out->writeable() && dtype_of(*out) == info.dtype &&
+              std::equal(shape.begin(), shape.end(), out->shape(), out->shape() + out->ndim()),
+          "out");
+  void* const w = out->mutable_data();
+  const ptrdiff_t rows = out->strides(0);
+  const ptrdiff_t last = out->strides(out->ndim() - 1);
+  const ptrdiff_t strides[4] = {rows, info.kind == QK_MATRIX ? 0 : out->strides(1),
+                                info.kind == QK_MATRIX ? 0 : out->strides(2), last};
+  qk_status status = QK_OK;
+  {
+    const py::gil_scoped_release release;
+    status = qk_unpack_strided(packed.get(), w, strides);
+  }
+  raise_if_error(status);
+  return *out;
 }
 
 }  // namespace
@@ -111,7 +125,7 @@ void register_packed(py::module_& module) {
                                {static_cast<py::ssize_t>(info.size)}, {1}, true);
       })
       .def("buffer", [](const py::object& self) { return py::memoryview(self); })
-      .def("unpack", unpack);
+      .def("unpack", unpack, py::arg("out") = py::none());
 }
 
 }  // namespace qk_python

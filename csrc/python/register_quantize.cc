@@ -66,6 +66,22 @@ void dequantize(const py::array& q, const Shape3& shape3, const FloatVector& sca
   raise_if_error(status);
 }
 
+void quantize_weights(const py::array& w, const Shape3& shape3, py::array q, FloatVector scale) {
+  check_pair(w, q);
+  const qk_shape3 shape = shape_of(shape3, w);
+  require(dtype_of(w) == QK_FLOAT32 && dtype_of(q) == QK_INT8, "w, q");
+  require(scale.size() == shape.channels && scale.writeable(), "scale");
+  const auto* from = static_cast<const float*>(w.data());
+  auto* to = static_cast<int8_t*>(q.mutable_data());
+  float* const scales = scale.mutable_data();
+  qk_status status = QK_OK;
+  {
+    const py::gil_scoped_release release;
+    status = qk_quantize_weights(from, shape, to, scales);
+  }
+  raise_if_error(status);
+}
+
 void dynamic_quantize(const py::array& x, const std::string& x_dtype, int64_t rows, int64_t cols,
                       bool symmetric, py::array q, FloatVector scale,
                       std::optional<Int32Vector> zero_point) {
@@ -133,6 +149,8 @@ void register_quantize(py::module_& module) {
              py::arg("scale"), py::arg("zero_point"), py::arg("lo"), py::arg("hi"), py::arg("q"));
   module.def("dequantize", dequantize, py::arg("q"), py::arg("shape3"), py::arg("scale"),
              py::arg("zero_point"), py::arg("x"));
+  module.def("quantize_weights", quantize_weights, py::arg("w"), py::arg("shape3"), py::arg("q"),
+             py::arg("scale").noconvert());
   module.def("dynamic_quantize", dynamic_quantize, py::arg("x"), py::arg("x_dtype"),
              py::arg("rows"), py::arg("cols"), py::arg("symmetric"), py::arg("q"),
              py::arg("scale").noconvert(), py::arg("zero_point").noconvert().none(true));

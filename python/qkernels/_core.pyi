@@ -61,8 +61,9 @@ class Packed:
         """Can the active tier use this layout."""
     def buffer(self) -> memoryview:
         """Read-only bytes: header, weights, sums. Keeps the object alive."""
-    def unpack(self) -> Array:
-        """(N, K), or (O, KH, KW, I / groups): the exact integers given."""
+    def unpack(self, out: Array | None = None) -> Array:
+        """(N, K), or (O, KH, KW, I / groups): the exact integers given. out: of that shape and the
+        dtype given, any strides without overlap."""
 
 # Prepared ops --------------------------------------------------------------------------------
 class Linear:
@@ -140,6 +141,14 @@ def dequantize(
     zero_point: NDArray[np.int32],
     x: NDArray[np.float32],
 ) -> None: ...
+def quantize_weights(
+    w: NDArray[np.float32],
+    shape3: tuple[int, int, int],
+    q: NDArray[np.int8],
+    scale: NDArray[np.float32],
+) -> None:
+    """Symmetric by the channel: scale = amax / 127, of zeros 1; CoreError "not_finite"."""
+
 def dynamic_quantize(
     x: Array,
     x_dtype: str,

@@ -124,8 +124,9 @@ class PackedConv2d(PackedWeights):
 
     def unpack(self) -> Array:
         """The exact integers, in `weight_layout`."""
-        order = ["OHWI".index(letter) for letter in self._weight_layout]
-        return np.ascontiguousarray(self._packed.unpack().transpose(order))
+        integers = np.empty(self.shape, self.dtype)
+        self._packed.unpack(integers.transpose([self._weight_layout.index(i) for i in "OHWI"]))
+        return integers
 
     def bind(
         self,

@@ -34,7 +34,9 @@ class PackedGemm(PackedWeights):
 
     def unpack(self) -> Array:
         """The exact integers, (K, N)."""
-        return np.ascontiguousarray(self._packed.unpack().T)
+        integers = np.empty(self.shape, self.dtype)
+        self._packed.unpack(integers.T)
+        return integers
 
     def bind(self, *, a_zero_point: Any = 0, b_zero_point: Any = 0) -> Callable[..., Any]:
         """`gemm_int8` with the zero points decided: a callable (a, out=None).

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -168,21 +169,27 @@ def integer_weights(
 
 
 def quantize_rows(weight: Array) -> tuple[NDArray[np.int8], Scale]:
-    """Each index of the first axis by its own scale, amax / 127 in float32; of zeros: scale 1."""
+    """Each index of the first axis by its own scale, amax / 127 in float32; of zeros: scale 1.
+    The codes lie in memory as the weights do."""
     with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(weight, dtype=np.float32)
-    channels = rows.shape[0]
-    flat = rows.reshape(channels, rows.size // channels if channels else 0)
-    amax = np.abs(flat).max(axis=1, initial=0.0)
-    if not np.isfinite(amax).all():
-        raise QKernelsValueError("weight must be finite in float32, but holds an infinity or NaN")
-    scale = amax / np.float32(127)
-    scale = np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
-    codes = np.empty(flat.shape, np.int8)
-    if flat.size:
-        zeros = np.zeros(channels, np.int32)
-        _core.quantize(flat, "float32", (1, *flat.shape), scale, zeros, -127, 127, codes)
-    return codes.reshape(rows.shape), scale
+        rows = weight.astype(np.float32, order="K", copy=False)
+    order = sorted(range(rows.ndim), key=lambda axis: -rows.strides[axis])
+    if not rows.transpose(order).flags.c_contiguous:
+        rows, order = np.ascontiguousarray(rows), list(range(rows.ndim))
+    dense = rows.transpose(order)
+    axis = order.index(0)
+    codes = np.empty(dense.shape, np.int8)
+    scale = np.ones(rows.shape[0], np.float32)
+    shape3 = (math.prod(dense.shape[:axis]), dense.shape[axis], math.prod(dense.shape[axis + 1 :]))
+    try:
+        _core.quantize_weights(dense, shape3, codes, scale)
+    except _core.CoreError as error:
+        if error.args[0] != "not_finite":
+            raise from_core(error, "weight") from None
+        raise QKernelsValueError(
+            "weight must be finite in float32, but holds an infinity or NaN"
+        ) from None
+    return codes.transpose(np.argsort(order)), scale
 
 
 def channel_parameters(

@@ -145,6 +145,9 @@ QK_API const void* qk_packed_bytes(const qk_packed* packed);
 QK_API int qk_packed_native(const qk_packed* packed); /* has the active tier kernels for it */
 /* The exact weights back, contiguous: [n][k], or [o][kh][kw][i]. */
 QK_API qk_status qk_unpack(const qk_packed* packed, void* w);
+/* The same to any layout: strides in bytes, of [o][kh][kw][i] (a matrix: of [n], unused, unused,
+ * [k]). Elements must not overlap. */
+QK_API qk_status qk_unpack_strided(const qk_packed* packed, void* w, const ptrdiff_t strides[4]);
 
 /* ---- Prepared ops -------------------------------------------------------------------------- */
 
@@ -211,6 +214,10 @@ QK_API qk_status qk_quantize(const void* x, qk_dtype x_dtype, qk_shape3 shape, c
 /* float32(q - zero_point) * scale; q int8, uint8 or int32. */
 QK_API qk_status qk_dequantize(const void* q, qk_dtype q_dtype, qk_shape3 shape, const float* scale,
                                const int32_t* zero_point, float* x);
+/* Weights by the channel: scale = amax / 127, of a channel of zeros 1 (`channels` results), and
+ * q = clamp(rint(w / scale), -127, 127). QK_NOT_FINITE when w holds an infinity or NaN; q and scale
+ * are then unspecified. */
+QK_API qk_status qk_quantize_weights(const float* w, qk_shape3 shape, int8_t* q, float* scale);
 /* rows x cols, contiguous. symmetric: int8, zero_point untouched (may be NULL); otherwise uint8. */
 QK_API qk_status qk_dynamic_quantize(const void* x, qk_dtype x_dtype, int64_t rows, int64_t cols,
                                      int symmetric, void* q, float* scale, int32_t* zero_point);

@@ -13,6 +13,9 @@ constexpr Tier make_tier() {
   t.depthwise = depthwise_kernels;
   t.depthwise_count = 1;
   t.pack_lhs = pack_lhs;
+  t.pack_rhs = pack_rhs;
+  t.unpack_rhs = unpack_rhs;
+  t.checksum = checksum;
   t.epilogue[static_cast<int>(Epilogue::kInt32)] = epilogue_int32;
   t.epilogue[static_cast<int>(Epilogue::kFloat)] = epilogue_float;
   t.epilogue[static_cast<int>(Epilogue::kNearest)] = epilogue_nearest;
