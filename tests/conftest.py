@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _core.set_eager_threads(True)  # small cases must reach the threads as well
     expected = [t for t in os.environ.get("QKERNELS_EXPECT_TIERS", "").split(",") if t.strip()]
     missing = sorted({t.strip() for t in expected} - set(qk.available_isas()))
     if missing:

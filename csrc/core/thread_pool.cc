@@ -25,12 +25,18 @@ namespace qk {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr auto kSpinTime =
-    std::chrono::microseconds(50);  // a few layers apart, then yield the core
+// A few layers apart, then the core is left to others.
+constexpr auto kSpinTime = std::chrono::microseconds(50);
+// Measured with bench/fork_join.cc: a task of a microsecond pays where workers spin, and waking
+// parked ones costs more than a call of 100 gains.
+constexpr double kMicrosecondsPerThread = 1.5;
+constexpr double kWorthWaking = 100;
 
 std::atomic<int> process_threads{0};  // 0: not set, usable_cpus() counts
 thread_local int local_threads = 0;
 thread_local bool inside_task = false;
+std::atomic<bool> eager_threads{false};
+std::atomic<int64_t> last_end{0};  // when the last work that threads would have suited was done
 std::atomic<int> assumed_cpus{0};  // 0: those of the calling thread's affinity mask
 
 struct HostPool {
@@ -100,6 +106,8 @@ int cpus_of_call() {
   if (calls++ % 64 == 0) cpus = affinity_cpus();
   return cpus;
 }
+
+int64_t nanoseconds(std::chrono::nanoseconds time) { return time.count(); }
 
 void run_serially(size_t count, qk_task task, void* arg) {
   for (size_t i = 0; i < count; ++i) task(arg, i);
@@ -260,6 +268,21 @@ int num_threads() {
   return std::min(qk_get_num_threads(), kMaxThreads);
 }
 
+int threads_for(double microseconds) {
+  if (microseconds < 2 * kMicrosecondsPerThread || inside_task) return 1;
+  const int allowed = num_threads();
+  if (allowed <= 1) return 1;
+  if (host_pool.load(std::memory_order_acquire) == nullptr &&
+      !eager_threads.load(std::memory_order_relaxed)) {
+    const int64_t now = nanoseconds(std::chrono::steady_clock::now().time_since_epoch());
+    const auto work = static_cast<int64_t>(std::min(microseconds, 1e9) * 1e3);
+    const int64_t idle = now - last_end.exchange(now + work, std::memory_order_relaxed);
+    if (microseconds < kWorthWaking && idle > nanoseconds(kSpinTime)) return 1;
+  }
+  const double worth = microseconds / kMicrosecondsPerThread;
+  return worth < allowed ? static_cast<int>(worth) : allowed;
+}
+
 void parallel_for(size_t count, qk_task task, void* arg) {
   const int allowed = num_threads();
   if (count <= 1 || allowed <= 1 || inside_task || count >= 0xffffffffu) {
@@ -286,6 +309,10 @@ qk_status qk_set_num_threads(int n) {
   if (n < 1) return qk::fail(QK_INVALID_ARGUMENT, "thread count must be at least 1, got %d", n);
   qk::process_threads.store(n, std::memory_order_relaxed);
   return QK_OK;
+}
+
+void qk_set_eager_threads(int eager) {
+  qk::eager_threads.store(eager != 0, std::memory_order_relaxed);
 }
 
 int qk_get_process_threads(void) {

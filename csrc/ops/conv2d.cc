@@ -23,8 +23,9 @@ struct qk_conv2d {
 
 namespace qk {
 
-BandSplit split_bands(const ConvCall& call, size_t row_bytes, int64_t panel_steps) {
-  const int threads = threads_for(call.macs());
+BandSplit split_bands(const ConvCall& call, size_t row_bytes, int64_t panel_steps,
+                      double microseconds) {
+  const int threads = threads_for(microseconds);
   const auto fitting = static_cast<int64_t>(cache_sizes().l2 / 2 / std::max<size_t>(row_bytes, 1));
   BandSplit split{};
   split.rows = std::clamp<int64_t>(fitting, 1, call.oh);
@@ -106,7 +107,8 @@ qk_status run_float(ConvCall call, Real type, size_t element) {
     }
     amax[row] = largest;
   };
-  parallel_for(static_cast<size_t>(rows), measure);
+  const double microseconds = static_cast<double>(rows * call.w * call.c) / kElementsPerMicrosecond;
+  parallel_for(static_cast<size_t>(rows), microseconds, measure);
   if (!finite.load()) return fail(QK_NOT_FINITE, "x must be finite, got an infinity or NaN");
   for (int64_t b = 0; b < call.batch; ++b) {
     float largest = 0;
@@ -128,7 +130,7 @@ qk_status run_float(ConvCall call, Real type, size_t element) {
       tier.scale_round(&args);
     }
   };
-  parallel_for(static_cast<size_t>(rows), quantize);
+  parallel_for(static_cast<size_t>(rows), microseconds, quantize);
   call.x = codes.data();
   call.x_strides[2] = call.c;
   call.x_strides[1] = call.c * call.w;

@@ -44,8 +44,9 @@ struct BandSplit {
   int64_t panel_ranges;
 };
 
-// `row_bytes`: scratch that one more output row of a band takes.
-BandSplit split_bands(const ConvCall& call, size_t row_bytes, int64_t panel_steps);
+// `row_bytes`: scratch that one more output row of a band takes; `microseconds`: of the whole call.
+BandSplit split_bands(const ConvCall& call, size_t row_bytes, int64_t panel_steps,
+                      double microseconds);
 
 // Dense and grouped convolution by GEMM tiles; depthwise by its own kernels. Throw std::bad_alloc.
 qk_status run_dense(const ConvCall& call);

@@ -44,7 +44,8 @@ class DenseConv {
     }
     const int64_t step = plan.kernel().nr / kPanel;
     split_ = split_bands(call, static_cast<size_t>(row_stride_ * g.stride_h),
-                         ceil_div(call.packed->sizes.panels, step));
+                         ceil_div(call.packed->sizes.panels, step),
+                         microseconds_of(plan, *call.packed, call.macs()));
   }
 
   qk_status run() {

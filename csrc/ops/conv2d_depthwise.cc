@@ -30,7 +30,9 @@ class DepthwiseConv {
       }
     }
     if (taps_.size() % 2 != 0) taps_.push_back(taps_.back());  // its weights are 0
-    split_ = split_bands(call, static_cast<size_t>(row_stride_ * g.stride_h), 1);
+    constexpr double kMacsPerMicrosecond = 10e3;               // of a core, on a vector tier
+    split_ = split_bands(call, static_cast<size_t>(row_stride_ * g.stride_h), 1,
+                         call.macs() / kMacsPerMicrosecond);
   }
 
   qk_status run() {

@@ -12,10 +12,8 @@ namespace {
 
 constexpr uint32_t kMaxTile = 32 * 48;  // int32 sums of the largest tile of any tier
 
-// A thread pays off from about 15 microseconds of work on the slowest vector tier.
-constexpr double kMacsPerThread = 1.0e6;
-constexpr double kMacsPerTask = 2.0e6;
-constexpr int64_t kTasksPerThread = 4;
+constexpr double kTaskMicroseconds = 5;  // a shorter task is cut no further
+constexpr int kTasksPerThread = 4;
 
 void prefetch_rows(const uint8_t* data, ptrdiff_t stride, uint32_t rows, size_t bytes) {
 #if defined(__GNUC__)
@@ -177,13 +175,14 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   finisher.flush();
 }
 
-int threads_for(double macs) {
-  const double worth = macs / kMacsPerThread;
-  return std::max(1, std::min(num_threads(), worth > 256 ? 256 : static_cast<int>(worth)));
+double microseconds_of(const GemmPlan& plan, const qk_packed& packed, double macs) {
+  constexpr double kWeightBytes = 60e3;  // a microsecond: of a core, from L2 or L3
+  const auto bytes = static_cast<double>(packed.sizes.group_bytes * packed.header.groups);
+  return std::max(macs / (1e3 * plan.kernel().gmacs), bytes / kWeightBytes);
 }
 
 Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes,
-                 double macs) {
+                 double microseconds) {
   const int64_t mr = plan.kernel().mr;
   const int64_t unit = plan.kernel().row_unit;
   const int64_t steps = ceil_div<int64_t>(panels, plan.kernel().nr / kPanel);
@@ -193,13 +192,12 @@ Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_
   Split split{};
   split.blocks = ceil_div(tiles, std::max<int64_t>(1, fitting / mr));
   split.panel_ranges = 1;
-  const int threads = threads_for(macs);
+  const int threads = threads_for(microseconds);
   if (threads > 1) {
     // A few tasks a thread, so that a late one costs little. Columns are cut first: each weight is
     // then read by one thread.
-    const auto tasks =
-        std::min<int64_t>(kTasksPerThread * threads,
-                          std::max<int64_t>(threads, static_cast<int64_t>(macs / kMacsPerTask)));
+    const auto worth = static_cast<int64_t>(std::min(microseconds / kTaskMicroseconds, 1e9));
+    const int64_t tasks = std::clamp<int64_t>(worth, threads, int64_t{kTasksPerThread} * threads);
     split.panel_ranges = std::min(steps, ceil_div(tasks, split.blocks));
     split.blocks = std::min(tiles, std::max(split.blocks, ceil_div(tasks, split.panel_ranges)));
   }

@@ -90,11 +90,12 @@ struct Split {
   int64_t panel_ranges;
 };
 
-// `row_bytes`: what a row of the block takes in L2; `macs`: of the whole call.
-Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes, double macs);
+// About how long one thread takes for a call.
+double microseconds_of(const GemmPlan& plan, const qk_packed& packed, double macs);
 
-// Threads worth waking for this many multiplications, at most num_threads().
-int threads_for(double macs);
+// `row_bytes`: what a row of the block takes in L2; `microseconds`: of the whole call.
+Split split_rows(const GemmPlan& plan, int64_t rows, int64_t panels, size_t row_bytes,
+                 double microseconds);
 
 }  // namespace qk
 

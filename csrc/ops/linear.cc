@@ -38,7 +38,8 @@ class LinearCall {
     in_place_ = reads_in_place();
     const double macs =
         static_cast<double>(args.m) * static_cast<double>(packed.header.n) * static_cast<double>(k);
-    split_ = split_rows(plan, args.m, packed.sizes.panels, static_cast<size_t>(row_bytes_), macs);
+    split_ = split_rows(plan, args.m, packed.sizes.panels, static_cast<size_t>(row_bytes_),
+                        microseconds_of(plan, packed, macs));
   }
 
   qk_status run() {

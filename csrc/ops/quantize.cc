@@ -33,7 +33,8 @@ void for_pieces(int64_t n, Body body) {
     const int64_t first = static_cast<int64_t>(index) * kPiece;
     body(first, std::min(kPiece, n - first));
   };
-  parallel_for(static_cast<size_t>(ceil_div(n, kPiece)), piece);
+  parallel_for(static_cast<size_t>(ceil_div(n, kPiece)),
+               static_cast<double>(n) / kElementsPerMicrosecond, piece);
 }
 
 // Visits [outer][channels][inner] as contiguous runs: body(offset, count, channel, per_element).
@@ -57,7 +58,8 @@ void for_runs(const qk_shape3& shape, Body body) {
       body(run * length, length, innermost ? 0 : run % shape.channels, innermost);
     }
   };
-  parallel_for(static_cast<size_t>(ceil_div(runs, a_task)), task);
+  parallel_for(static_cast<size_t>(ceil_div(runs, a_task)),
+               static_cast<double>(runs * length) / kElementsPerMicrosecond, task);
 }
 
 qk_status check_shape(const qk_shape3& shape) {
@@ -242,7 +244,8 @@ qk_status qk_dynamic_quantize(const void* x, qk_dtype x_dtype, int64_t rows, int
                                scale + first};
       if (!qk::quantize_rows(tier, reals, codes)) finite.store(false, std::memory_order_relaxed);
     };
-    qk::parallel_for(static_cast<size_t>(qk::ceil_div(rows, a_task)), task);
+    qk::parallel_for(static_cast<size_t>(qk::ceil_div(rows, a_task)),
+                     static_cast<double>(rows * cols) / qk::kElementsPerMicrosecond, task);
     if (!finite.load()) return qk::not_finite();
     if (!fits.load()) {
       return qk::fail(QK_NOT_FINITE, "the range of x, max - min, must be finite in float32");

@@ -11,6 +11,7 @@
 #include "core/thread_pool.h"
 #include "core/tiers.h"
 #include "ops/output.h"
+#include "ops/rows.h"
 
 namespace qk {
 namespace {
@@ -135,7 +136,8 @@ void run_innermost(const Requantize& call, const qk_shape3& shape, const float* 
     const int64_t row = static_cast<int64_t>(index) * a_task;
     call.run(args, row * shape.channels, std::min(a_task, shape.outer - row), shape.channels);
   };
-  parallel_for(static_cast<size_t>(ceil_div(shape.outer, a_task)), task);
+  parallel_for(static_cast<size_t>(ceil_div(shape.outer, a_task)),
+               static_cast<double>(shape.outer * shape.channels) / kElementsPerMicrosecond, task);
 }
 
 // Otherwise: a run of `inner` sums a channel; short runs share a task, long ones are cut.
@@ -156,7 +158,8 @@ void run_channels(const Requantize& call, const qk_shape3& shape, const float* m
                        bias == nullptr ? 0 : bias[channel]);
     }
   };
-  parallel_for(static_cast<size_t>(ceil_div(runs, a_task) * pieces), task);
+  parallel_for(static_cast<size_t>(ceil_div(runs, a_task) * pieces),
+               static_cast<double>(runs * length) / kElementsPerMicrosecond, task);
 }
 
 }  // namespace

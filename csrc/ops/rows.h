@@ -22,6 +22,9 @@ inline float symmetric_scale(float amax, float* inverse) {
   return usable ? amax / 127.0f : 1.0f;
 }
 
+// Reals that a core quantizes in a microsecond, about: whether threads pay.
+constexpr double kElementsPerMicrosecond = 4000;
+
 struct RealRows {
   const uint8_t* data;
   ptrdiff_t stride;  // bytes

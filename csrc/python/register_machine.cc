@@ -61,6 +61,9 @@ void register_machine(py::module_& module) {
   module.def(
       "set_local_threads", [](int n) { raise_if_error(qk_set_local_threads(n)); }, py::arg("n"));
   module.def("get_local_threads", qk_get_local_threads);
+  module.def(
+      "set_eager_threads", [](bool eager) { qk_set_eager_threads(eager ? 1 : 0); },
+      py::arg("eager"));
   module.def("cpu_count", qk_cpu_count);
   module.def("kernels", kernels);
 }

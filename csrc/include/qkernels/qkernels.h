@@ -85,6 +85,10 @@ QK_API qk_status qk_set_local_threads(int n); /* this thread only; 0 removes it 
 QK_API int qk_get_local_threads(void);        /* 0 when not set */
 QK_API int qk_cpu_count(void);                /* affinity and cgroup quota considered */
 
+/* Nonzero: small work is split over threads even if they must be woken for it. For measurements and
+ * tests; by default only where calls follow each other within some 50 microseconds. */
+QK_API void qk_set_eager_threads(int eager);
+
 /* The caller's own threads instead of the pool: must call task(arg, i) once for each i in
  * [0, count), in any order, on any threads, and return when all are done. NULL restores the pool. */
 typedef void (*qk_task)(void* arg, size_t index);

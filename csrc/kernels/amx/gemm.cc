@@ -122,11 +122,30 @@ void enter() {
 
 void leave() { _tile_release(); }
 
+namespace {
+
+constexpr GemmKernel make_kernel(const char* name, Lhs lhs, void (*run)(const TileArgs*)) {
+  GemmKernel kernel{};
+  kernel.name = name;
+  kernel.layout = LayoutId::k_k4n16;
+  kernel.lhs = lhs;
+  kernel.mr = kMr;
+  kernel.nr = kNr;
+  kernel.kr = kKr;
+  kernel.row_unit = kTileRows;
+  kernel.m_min = kMinRows;
+  kernel.row_align = kTileBytes;
+  kernel.gmacs = 2000;
+  kernel.overlaps = true;
+  kernel.run = run;
+  return kernel;
+}
+
+}  // namespace
+
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kS8, kMr, kNr, kKr, kTileRows, kMinRows, 64,
-     true, run<true>},
-    {"gemm_u8s8_32x32x64_amx", LayoutId::k_k4n16, Lhs::kU8, kMr, kNr, kKr, kTileRows, kMinRows, 64,
-     true, run<false>},
+    make_kernel("gemm_s8s8_32x32x64_amx", Lhs::kS8, run<true>),
+    make_kernel("gemm_u8s8_32x32x64_amx", Lhs::kU8, run<false>),
 };
 
 }  // namespace qk::QK_TIER

@@ -104,11 +104,21 @@ void run(const TileArgs* args) {
   by_rows[args->m - 1](args);
 }
 
+constexpr GemmKernel make_kernel() {
+  GemmKernel kernel{};
+  kernel.name = "gemm_u8s8_6x16x4_avxvnni";
+  kernel.layout = LayoutId::k_k4n16;
+  kernel.lhs = Lhs::kU8;
+  kernel.mr = kMr;
+  kernel.nr = kPanel;
+  kernel.kr = kKr;
+  kernel.gmacs = 160;
+  kernel.run = run;
+  return kernel;
+}
+
 }  // namespace
 
-extern const GemmKernel gemm_kernels[] = {
-    {"gemm_u8s8_6x16x4_avxvnni", LayoutId::k_k4n16, Lhs::kU8, kMr, kPanel, kKr, 1, 1, 1, false,
-     run},
-};
+extern const GemmKernel gemm_kernels[] = {make_kernel()};
 
 }  // namespace qk::QK_TIER

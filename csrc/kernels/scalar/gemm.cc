@@ -46,11 +46,21 @@ void run(const TileArgs* args) {
   }
 }
 
+constexpr GemmKernel make_kernel() {
+  GemmKernel kernel{};
+  kernel.name = "gemm_s16s8_4x16x4_scalar";
+  kernel.layout = LayoutId::k_k4n16;
+  kernel.lhs = Lhs::kS16;
+  kernel.mr = kMr;
+  kernel.nr = kPanel;
+  kernel.kr = kKr;
+  kernel.gmacs = 4;
+  kernel.run = run;
+  return kernel;
+}
+
 }  // namespace
 
-extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s16s8_4x16x4_scalar", LayoutId::k_k4n16, Lhs::kS16, kMr, kPanel, kKr, 1, 1, 1, false,
-     run},
-};
+extern const GemmKernel gemm_kernels[] = {make_kernel()};
 
 }  // namespace qk::QK_TIER
