@@ -56,7 +56,8 @@ def discover() -> Sequence[Peer] | str:
     numbers = (ctypes.c_int32 * 3)()
     library.qb_version(numbers)
     version = ".".join(map(str, numbers))
-    return [OneDNN(library, version, dtype) for dtype in ("int8", "float32", "bfloat16")]
+    dtypes = ["int8", "float32", *(["bfloat16"] if library.qb_has_bfloat16() else [])]
+    return [OneDNN(library, version, dtype) for dtype in dtypes]
 
 
 def _load(root: Path) -> ctypes.CDLL:

@@ -32,18 +32,16 @@ def discover() -> Sequence[Peer] | str:
     except ImportError:
         return "OpenVINO is not measured: the package openvino is not installed."
     version = metadata.version("openvino")
-    return [
-        OpenVINO(openvino, "OpenVINO", version, "int8"),
-        OpenVINO(openvino, "OpenVINO float32", version, "float32"),
-        OpenVINO(openvino, "OpenVINO bfloat16", version, "bfloat16"),
-    ]
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    dtypes = ["int8", "float32", *(["bfloat16"] if "BF16" in able else [])]
+    return [OpenVINO(openvino, version, dtype) for dtype in dtypes]
 
 
 class OpenVINO(Peer):
     """Models of one layer, the request bound to aligned tensors."""
 
-    def __init__(self, openvino: Any, name: str, version: str, dtype: str) -> None:
-        super().__init__(name, version, dtype)
+    def __init__(self, openvino: Any, version: str, dtype: str) -> None:
+        super().__init__("OpenVINO" if dtype == "int8" else f"OpenVINO {dtype}", version, dtype)
         self._openvino = openvino
         self._op: Any = import_module("openvino.opset13")
 
