@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from qkernels.bench.case import Case, Data, aligned_empty
 from qkernels.bench.contender import Run
+from qkernels.bench.verdict import judge
 
 from .base import Fetch, Peer, cache_folder, onednn_environment
 
@@ -233,13 +234,18 @@ class OneDNN(Peer):
             "dst": aligned_empty(shape, np.uint8),
         }
         # The same codes, unsigned or signed without a zero point: which is faster depends on the
-        # CPU and the layer.
+        # CPU and the layer, and where one of them saturates the other may not.
         unsigned = self._prepared(
             arrays | {"src": data.x}, src_zero_point=data.x_zero_point, **form
         )
         zero_point = data.x_zero_point - 128
         signed = self._prepared(arrays | {"src": data.x_int8}, src_zero_point=zero_point, **form)
-        return self._kept(min((unsigned, signed), key=_Primitive.seconds))
+
+        def preference(primitive: _Primitive) -> tuple[bool, float]:
+            seconds = primitive.seconds()
+            return judge(case, data, primitive.fetch()).status == "wrong", seconds
+
+        return self._kept(min((unsigned, signed), key=preference))
 
     def _linear_s32(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         arrays = {
