@@ -5,7 +5,8 @@ The layer is the drop-in one: float32 in, quantized a row at a time, float32 out
 from differences of measured calls, which take turns:
 
 - call: a prepared call on next to no data;
-- quantize: the layer less the same layer on rows that are int8 already;
+- quantize: the layer less the same layer on rows that are int8 already, and no more than
+  `dynamic_quantize` of those rows takes;
 - dots and memory: what the depth costs, twice the difference to half the depth; of it as much as
   the tier's peak needs is dots, and the rest waiting for memory, where bandwidth binds;
 - epilogue: what is left, which does not grow with the depth: scaling sums, storing them, blocking.
@@ -24,6 +25,7 @@ import numpy as np
 from qkernels import checks, machine
 from qkernels.display.table import Column, byte_size, plain_table, three_digits
 from qkernels.linear import pack_linear
+from qkernels.quantization.functional import dynamic_quantize
 
 from . import limits, roofline
 from .peers.numpy_ import limit_blas
@@ -134,6 +136,7 @@ def _measure(m: int, k: int, n: int, threads: int, seconds: float) -> dict[str, 
         return in_turns(
             {
                 "float32": product,
+                "rows": lambda: dynamic_quantize(x),
                 "dynamic": lambda: dynamic(x, out),
                 "real": lambda: real(codes, out),
                 "static": lambda: static(codes, out8),
@@ -177,11 +180,12 @@ def interpret(
     times: Mapping[str, float],
     measured: Mapping[str, Any],
 ) -> Explanation:
-    """The pieces and sentences from the seconds of each call ("float32", "dynamic", "real": int8 in
-    and float32 out, "static", "half": "real" with half the depth) and the limits."""
+    """The pieces and sentences from the limits and the seconds of each call: "float32", "dynamic",
+    "rows" (`dynamic_quantize`), "real" (int8 in, float32 out), "static", and "half" ("real" with
+    half the depth)."""
     whole = times["dynamic"]
     call = min(measured["overhead"], whole)
-    quantize = min(max(whole - times["real"], 0.0), whole - call)
+    quantize = min(max(whole - times["real"], 0.0), times["rows"], whole - call)
     rest = whole - call - quantize
     least = m * k * n / (1e9 * measured["dots"][isa])
     size = m * k + k * n + 4 * m * n
