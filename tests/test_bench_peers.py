@@ -49,8 +49,8 @@ OFFERED = {
     },
     "openvino": {"int8": LAYERS, "float32": LAYERS - {"linear"}, "bfloat16": LAYERS - {"linear"}},
     "onnxruntime": {
-        "int8": LAYERS | {"linear_s32", "quantize", "dequantize"},
-        "float32": LAYERS,
+        "int8": LAYERS | {"linear_s32", "quantize", "dequantize", "digits"},
+        "float32": LAYERS | {"digits"},
     },
     "litert": {"int8": LAYERS | {"quantize", "dequantize"}},
     "torch": {"int8": LAYERS | {"linear_s32", "quantize", "dequantize"}},
