@@ -208,7 +208,9 @@ def bench_compare(session: nox.Session) -> None:
         if document["machine"]["cpu"] == cpu:
             kept[document["created"]] = path
     if not kept:
-        session.error(f"bench/results keeps no run of {cpu}: bench/results/README.md says how to add one")
+        session.error(
+            f"bench/results keeps no run of {cpu}: bench/results/README.md says how to add one"
+        )
     now = Path(session.create_tmp()) / "now.json"
     session.run("qkernels", "bench", "--peers", "numpy", "--json", str(now), *session.posargs)
     session.run("qkernels", "bench", "--compare", str(kept[max(kept)]), str(now))

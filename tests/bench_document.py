@@ -12,13 +12,11 @@ LIMITS: dict[str, Any] = {
         "float32": 58.0,
         "read": {"L1": 212.0, "L2": 118.0, "L3": 41.0, "DRAM": 17.5},
         "overhead": 0.5e-6,
-        "overhead": 0.5e-6,
     },
     "4": {
         "dots": {"scalar": 20.0, "avx2": 290.0, "avx512vnni": 880.0},
         "float32": 221.0,
         "read": {"L1": 810.0, "L2": 440.0, "L3": 120.0, "DRAM": 32.0},
-        "overhead": 0.5e-6,
         "overhead": 0.5e-6,
     },
 }

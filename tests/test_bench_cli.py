@@ -98,6 +98,12 @@ def test_help_teaches():
         (["--threshold", "0.2"], "--threshold goes with --compare"),
         (["--compare", "a", "b", "--quick"], "--quick does not go with --compare"),
         (["--from", "a", "--suite", "gemm"], "--suite does not go with --from"),
+        (["--compare", "a", "b", "--peers", "none"], "--peers does not go with --compare"),
+        (["--why", "1,2,3", "--json", "a.json"], "--json does not go with --why"),
+        (
+            ["--why", "1,2"],
+            "the path of a saved model or M,K,N; '1,2' is no file and must be M,K,N",
+        ),
         (["--from", "missing.json"], "No such file or directory"),
         (["--json", "missing/run.json"], "No such file or directory"),
     ],
@@ -179,6 +185,28 @@ def test_a_wrong_answer_of_ours_is_exit_code_1(monkeypatch, capsys):
     monkeypatch.setattr(session, "ADAPTERS", adapters)
     assert main(["bench", "--suite", "gemm", "--shapes", "4,64,8", *QUICK]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_why(capsys):
+    assert (
+        main(["bench", "--why", "2,64,32", "--quick", "--threads", "1,2", "--isa", "scalar"]) == 0
+    )
+    output = capsys.readouterr().out
+    for threads in ("1 thread", "2 threads"):
+        assert f"linear, 2 rows, 64 deep, 32 columns, scalar, {threads}\n" in output
+    assert output.count("times float32") == 2
+
+
+def test_who_cannot_be_capped_is_said():
+    """No BLAS has a switch for plain scalar code."""
+    value = run_bench(
+        ["gemm"], shapes=[(2, 16, 16)], threads=[1], peers=["numpy"], isas=["scalar"], seconds=0.02
+    )
+    assert [(row["contender"], row["isa"]) for row in value["rows"]] == [
+        ("qkernels", "scalar"),
+        ("NumPy float32", None),
+    ]
+    assert "NumPy float32 could not be capped to a tier" in value["conditions"]["warnings"]
 
 
 def test_run_bench_reports_progress_and_checks_its_arguments():

@@ -162,6 +162,15 @@ def test_durations(seconds: float, text: str) -> None:
     assert view.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00312, "0.0031"), (0.0671, "0.0671"), (0.0999, "0.10"), (0.997, "1.00"), (9.994, "9.99"),
+     (9.999, "10.0"), (101.6, "102"), (1416.0, "1,420")],
+)  # fmt: skip
+def test_ratios(value: float, text: str) -> None:
+    assert view.ratio(value) == text
+
+
 # The table ------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,7 @@ def command(
         (["--help"], ["info", "demo", "bench", "Exit codes"]),
         (["info", "--help"], ["--json", "QKERNELS_ISA", "bug report"]),
         (["demo", "--help"], ["--method", "--report", "Exit code 1", "isolated", "0.3 points"]),
+        (["selftest", "--help"], ["--json", "scalar tier", "NumPy", "Exit code 1"]),
         (["--version"], [f"qkernels {qk.__version__}"]),
     ],
 )
@@ -80,6 +81,7 @@ def test_help_lists_only_what_exists() -> None:
         (["demo", "--threads", "0"], "--threads: must be an integer of at least 1, not '0'"),
         (["demo", "--report", "a", "--no-report"], "not allowed with argument"),
         (["info", "--loud"], "unrecognized arguments: --loud"),
+        (["selftest", "now"], "unrecognized arguments: now"),
     ],
 )
 def test_bad_usage(arguments: list[str], message: str) -> None:
@@ -133,6 +135,9 @@ def test_info_json() -> None:
     for cache in facts["cpu"]["caches"]:
         assert cache["level"] in {1, 2, 3, 4}
         assert cache["bytes"] >= 1024
+        assert 1 <= cache["cpus"] <= facts["cpu"]["cpus"]
+    assert facts["isa"]["built"] == [tier["name"] for tier in _core.isas()]
+    assert facts["threads"]["cpus"] <= facts["cpu"]["cpus"]
 
 
 def test_info_says_what_the_environment_chose() -> None:
@@ -153,6 +158,15 @@ def test_info_into_a_closed_pipe_is_quiet() -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 0
+
+
+def test_selftest_with_numpy_alone() -> None:
+    done = command("selftest", "--json", start=("-c", BARE.format(blocked=OPTIONAL)))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["passed"] is True
+    assert [tier["name"] for tier in found["tiers"]] == qk.available_isas()
+    assert found["seconds"] < 20
 
 
 def test_demo_with_numpy_alone(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ Loop loop_of(int what, size_t bytes) {
       return {table.probe_read, bytes, ceil_div(kReadBytes, bytes)};
     case QK_PROBE_CHAIN:
       return {probe_chain, kChainSteps, 1};
+    default:
+      return {nullptr, 0, 0};
   }
-  return {nullptr, 0, 0};
 }
 
 // Work a second of all threads in one window. A thread that comes late, or not at all because

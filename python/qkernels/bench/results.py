@@ -40,8 +40,8 @@ def row_key(row: Row) -> tuple[Any, ...]:
 
 
 def write(document: Document, path: Path) -> None:
-    """Write the document, a row a line, whole or not at all. Raises OSError, and QKernelsError for a document
-    that `read` would refuse."""
+    """Write the document, a row a line, whole or not at all. Raises OSError, and QKernelsError for
+    a document that `read` would refuse."""
     check(document)
     others = {name: value for name, value in document.items() if name != "rows"}
     head = json.dumps(others, indent=1, allow_nan=False).removesuffix("\n}")

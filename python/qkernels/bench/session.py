@@ -108,6 +108,9 @@ class Session:
             )
         if outcome.interrupted:
             warnings.append("interrupted: not all cases were measured")
+        if self._plan.capped:
+            free = {row["contender"] for row in outcome.rows if row["isa"] is None}
+            warnings += [f"{name} could not be capped to a tier" for name in sorted(free)]
         if not CAN_STOP:
             warnings.append("idle contenders could not be stopped on this system")
         return {

@@ -271,8 +271,8 @@ def short(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Two decimals below 10, so that 0.97, 1.00 and 1.03 are seen to differ."""
-    return f"{value:.2f}" if value < 9.995 else number(value)
+    """Two decimals from 0.1 to 10, so that 0.97, 1.00 and 1.03 are seen to differ."""
+    return f"{value:.2f}" if 0.0995 <= value < 9.995 else number(value)
 
 
 def duration(seconds: float) -> str:

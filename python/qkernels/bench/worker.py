@@ -34,6 +34,7 @@ from .contender import Adapter, Contender, Repeated, Run
 from .verdict import judge
 
 _PR_SET_PDEATHSIG = 1
+_LONG_CALL = 0.05  # seconds
 
 Repeat = Callable[[int], object]
 
@@ -130,8 +131,13 @@ def _calibrate(repeat: Repeat, enough: float) -> dict[str, Any]:
 
 def _seconds(repeat: Repeat, calls: int) -> float:
     """Seconds of one call. The first calls after another process had the CPU are not counted:
-    they wake threads and fill caches."""
-    repeat(max(1, calls // 8))
+    they wake threads and fill caches. A long call does that in a small part of its time."""
+    start = perf_counter()
+    repeat(1)
+    once = perf_counter() - start
+    if once > _LONG_CALL and calls == 1:
+        return once
+    repeat(calls // 8)
     start = perf_counter()
     repeat(calls)
     return max(perf_counter() - start, 1e-9) / calls

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from qkernels import _core
-from qkernels.cli import bench, demo, info
+from qkernels.cli import bench, demo, info, selftest
 from qkernels.errors import QKernelsError
 
-_COMMANDS = {"info": info, "demo": demo, "bench": bench}
+_COMMANDS = {"info": info, "demo": demo, "bench": bench, "selftest": selftest}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

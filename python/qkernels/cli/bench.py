@@ -37,8 +37,10 @@ argument or a failure; 130 interrupted (what was measured is shown and kept).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from qkernels.bench.peers import ADAPTERS
     from qkernels.bench.suites import DEFAULT, SUITES
 
+    others = [name for name in ADAPTERS if name != "qkernels"]
     modes = parser.add_argument_group("instead of measuring").add_mutually_exclusive_group()
     modes.add_argument(
         "--compare",
@@ -80,9 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--peers",
         type=parse.names,
-        default=["auto"],
         metavar="NAME,...",
-        help="auto: what is installed (default); none; or names of adapters",
+        help=f"auto: what is installed (default); none; or among {', '.join(others)}",
     )
     what.add_argument(
         "--shapes",
@@ -111,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_MEASURE = ("suite", "isa", "threads", "shapes", "seconds")
+_MEASURE = ("suite", "isa", "threads", "peers", "shapes", "seconds")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -122,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threshold is not None:
         raise QKernelsValueError("--threshold goes with --compare")
     if arguments.why is not None:
-        _refuse(arguments, "--why", "suite", "shapes", "seconds", "json", "plot", "html")
+        _refuse(arguments, "--why", "suite", "peers", "shapes", "seconds", "json", "plot", "html")
         return _why(arguments)
     if arguments.plot is not None and find_spec("matplotlib") is None:
         raise ImportError(
@@ -149,9 +150,9 @@ def _refuse(arguments: argparse.Namespace, mode: str, *names: str) -> None:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from qkernels.bench import run_bench
 
-    peers: str | list[str] = arguments.peers
-    if arguments.peers in (["auto"], ["none"]):
-        (peers,) = arguments.peers
+    peers: str | list[str] = arguments.peers or "auto"
+    if peers in (["auto"], ["none"]):
+        (peers,) = peers
     with console.steps() as progress:
         return run_bench(
             arguments.suite,
@@ -209,4 +210,28 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _why(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from qkernels import machine
+    from qkernels.bench.explain import explain_linear
+    from qkernels.bench.explain_model import explain_model
+
+    for isa in arguments.isa or [machine.isa()]:
+        for threads in arguments.threads or [machine.get_num_threads()]:
+            with machine.use_isa(isa):
+                if Path(arguments.why).exists():
+                    found = str(
+                        explain_model(arguments.why, threads=threads, quick=arguments.quick)
+                    )
+                else:
+                    m, k, n = _shape_of(arguments.why)
+                    found = str(explain_linear(m, k, n, threads=threads, quick=arguments.quick))
+            print(found, end="\n\n")
+    return 0
+
+
+def _shape_of(text: str) -> tuple[int, int, int]:
+    try:
+        return parse.shape(text)
+    except argparse.ArgumentTypeError as error:
+        raise QKernelsValueError(
+            f"--why must be the path of a saved model or M,K,N; {text!r} is no file and {error}"
+        ) from None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from importlib import metadata
 from typing import Any
@@ -45,7 +46,7 @@ def collect() -> dict[str, Any]:
     active = _core.isa()
     return {
         **machine.configuration(),
-        "cpu": {"model": cpu_model(), "caches": caches()},
+        "cpu": {"model": cpu_model(), "cpus": os.cpu_count(), "caches": caches()},
         "tiers": [{**tier, "active": tier["name"] == active} for tier in _core.isas()],
         "kernels": _core.kernels(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -65,6 +66,7 @@ def _text(facts: dict[str, Any]) -> str:
     threads = facts["threads"]
     cache_names = (
         f"L{cache['level']}{_SUFFIX.get(cache['type'], '')} {byte_size(cache['bytes'])}"
+        + (f" for {cache['cpus']} CPUs" if cache["cpus"] > 1 else "")
         for cache in facts["cpu"]["caches"]
     )
     packages = (

@@ -16,4 +16,5 @@ ADAPTERS = {
     "onnxruntime": "qkernels.bench.peers.onnxruntime_",
     "litert": "qkernels.bench.peers.litert",
     "torch": "qkernels.bench.peers.torch_",
+    "ncnn": "qkernels.bench.peers.ncnn_",
 }

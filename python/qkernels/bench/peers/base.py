@@ -16,12 +16,13 @@ from qkernels.bench.contender import Run
 
 Fetch = Callable[[], NDArray[Any]]
 
-# The names that oneDNN, and what is built on it, has for the tiers of qkernels.
+# How oneDNN, and what is built on it, is capped to the tiers of qkernels.
+ISA_VARIABLE, AMX = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX"
 _ONEDNN_ISA = {
     "avx2": "AVX2",
     "avxvnni": "AVX2_VNNI",
     "avx512vnni": "AVX512_CORE_VNNI",
-    "amx": "AVX512_CORE_AMX",
+    "amx": AMX,
 }
 
 
@@ -64,7 +65,7 @@ def onednn_environment(isa: str | None, threads: int) -> dict[str, str] | None:
         return variables
     if isa not in _ONEDNN_ISA:
         return None
-    return variables | {"ONEDNN_MAX_CPU_ISA": _ONEDNN_ISA[isa]}
+    return variables | {ISA_VARIABLE: _ONEDNN_ISA[isa]}
 
 
 def cache_folder() -> Path:

@@ -40,6 +40,23 @@ def discover() -> Sequence[Peer] | str:
     return [LiteRT(interpreter, schema, flatbuffers, "LiteRT", version)]
 
 
+def padding(case: Case) -> tuple[str, bool] | None:
+    """("SAME" or "VALID", whether turned by 180 degrees), or None when neither fits."""
+    if case.pad == 0:
+        return "VALID", False
+    turns = set()
+    for size, kernel, out in zip(
+        (case.h, case.w), (case.kh, case.kw), case.out_pixels, strict=True
+    ):
+        reach = case.dilation * (kernel - 1) + 1
+        total = max(0, (out - 1) * case.stride + reach - size)
+        if out != -(-size // case.stride) or case.pad not in (total // 2, total - total // 2):
+            return None
+        if total % 2:
+            turns.add(case.pad != total // 2)
+    return None if len(turns) > 1 else ("SAME", turns == {True})
+
+
 class LiteRT(Peer):
     """One operator an interpreter, its input tensor filled ahead."""
 
@@ -50,7 +67,7 @@ class LiteRT(Peer):
         self._interpreter, self._schema, self._flatbuffers = interpreter, schema, flatbuffers
 
     def supports(self, case: Case) -> str | None:
-        if case.op == "conv" and self._padding(case) is None:
+        if case.op == "conv" and padding(case) is None:
             return "this padding is neither SAME nor VALID"
         return super().supports(case)
 
@@ -85,22 +102,22 @@ class LiteRT(Peer):
 
     def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         schema, model = self._schema, _Model(self._schema)
-        padding, turned = self._padding(case) or ("VALID", False)
+        kind, turned = padding(case) or ("VALID", False)
         x, w = data.x_int8, data.w
         if turned:
             x, w = aligned(x[:, ::-1, ::-1]), np.ascontiguousarray(w[:, ::-1, ::-1])
         depthwise = case.groups == case.c > 1
-        if depthwise:  # (1, kh, kw, oc)
-            w = np.ascontiguousarray(w.transpose(3, 1, 2, 0))
-            options, name = schema.DepthwiseConv2DOptionsT(), "DEPTHWISE_CONV_2D"
+        name, prefix, axis = "CONV_2D", "", 0
+        if depthwise:
+            name, prefix, axis = "DEPTHWISE_CONV_2D", "Depthwise", 3
+            w = np.ascontiguousarray(w.transpose(3, 1, 2, 0))  # (1, kh, kw, oc)
+        options = getattr(schema, f"{prefix}Conv2DOptionsT")()
+        if depthwise:
             options.depthMultiplier = case.oc // case.c
-        else:
-            options, name = schema.Conv2DOptionsT(), "CONV_2D"
-        options.padding = getattr(schema.Padding, padding)
+        options.padding = getattr(schema.Padding, kind)
         options.strideH = options.strideW = case.stride
         options.dilationHFactor = options.dilationWFactor = case.dilation
         options.fusedActivationFunction = schema.ActivationFunctionType.RELU
-        axis = 3 if depthwise else 0
         inputs = [
             model.tensor(x.shape, "INT8", scale=data.x_scale),
             model.tensor(w.shape, "INT8", w, data.w_scale, axis=axis),
@@ -108,8 +125,7 @@ class LiteRT(Peer):
         ]
         shape = data.expected.shape
         output = model.tensor(shape, "INT8", scale=data.out_scale, zero_point=-128)
-        kind = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
-        model.operator(name, inputs, output, kind, options)
+        model.operator(name, inputs, output, f"{prefix}Conv2DOptions", options)
         run, fetch = self._run(model, x, threads)
         return run, lambda: fetch()[:, ::-1, ::-1] if turned else fetch()
 
@@ -130,22 +146,6 @@ class LiteRT(Peer):
         options = self._schema.DequantizeOptionsT()
         model.operator("DEQUANTIZE", [source], output, "DequantizeOptions", options)
         return self._run(model, data.x_int8, threads)
-
-    def _padding(self, case: Case) -> tuple[str, bool] | None:
-        """("SAME" or "VALID", whether turned by 180 degrees), or None when neither fits."""
-        if case.pad == 0:
-            return "VALID", False
-        turns = set()
-        for size, kernel, out in zip(
-            (case.h, case.w), (case.kh, case.kw), case.out_pixels, strict=True
-        ):
-            reach = case.dilation * (kernel - 1) + 1
-            total = max(0, (out - 1) * case.stride + reach - size)
-            if out != -(-size // case.stride) or case.pad not in (total // 2, total - total // 2):
-                return None
-            if total % 2:
-                turns.add(case.pad != total // 2)
-        return None if len(turns) > 1 else ("SAME", turns == {True})
 
     def _run(self, model: _Model, x: Array, threads: int) -> tuple[Run, Fetch]:
         interpreter = self._interpreter.Interpreter(

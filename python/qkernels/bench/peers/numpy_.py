@@ -7,6 +7,7 @@ A matrix product alone: no bias, no rounding, nothing that would make the baseli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class NumPy(Peer):
     """np.matmul with `out=`."""
 
     def prepare(self, case: Case, data: Data, threads: int) -> Run:
-        self._limit = _limit_blas(threads)
+        self._limit = limit_blas(threads)
         return super().prepare(case, data, threads)
 
     def _linear(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
@@ -85,7 +86,7 @@ def _product(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, Run]:
     return out, lambda: np.matmul(x, right, out=out)
 
 
-def _limit_blas(threads: int) -> object:
+def limit_blas(threads: int) -> Any:
     """Sets the threads of a BLAS that is already loaded, where threadpoolctl can; else the
     environment of the worker has done it before NumPy was imported."""
     try:

@@ -361,6 +361,22 @@ void qb_version(int32_t* out) {
   out[2] = version->patch;
 }
 
+// Are there instructions for bfloat16, within the cap that is set.
+int32_t qb_has_bfloat16() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::isa_default:
+    case dnnl::cpu_isa::sse41:
+    case dnnl::cpu_isa::avx:
+    case dnnl::cpu_isa::avx2:
+    case dnnl::cpu_isa::avx2_vnni:
+    case dnnl::cpu_isa::avx512_core:
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return 0;
+    default:
+      return 1;
+  }
+}
+
 Handle* qb_create(const Spec* spec) {
   Handle* handle = nullptr;
   guarded([&] { handle = new Handle(*spec); });

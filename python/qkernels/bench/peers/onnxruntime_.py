@@ -16,6 +16,7 @@ import numpy as np
 from qkernels.bench.case import Array, Case, Data, aligned_empty
 from qkernels.bench.contender import Run
 
+from . import digits_onnx
 from .base import Fetch, Peer
 
 LIBRARY = "ONNX Runtime"
@@ -48,7 +49,7 @@ class OnnxRuntime(Peer):
         runtime.set_default_logger_severity(3)
 
     def supports(self, case: Case) -> str | None:
-        if self.dtype != "int8" and case.op not in ("linear", "dynamic", "conv"):
+        if self.dtype != "int8" and case.op not in ("linear", "dynamic", "conv", "digits"):
             return f"{case.op} is of integers"
         return super().supports(case)
 
@@ -159,6 +160,11 @@ class OnnxRuntime(Peer):
         }
         return self._session("DequantizeLinear", constants, data.x, data, threads)
 
+    def _digits(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
+        make = digits_onnx.float_model if self.dtype == "float32" else digits_onnx.int8_model
+        out = aligned_empty(data.expected.shape, np.float32)
+        return self._bound(make(self._onnx, case.batch), data.x, out, threads)
+
     def _session(
         self,
         operator: str,
@@ -173,8 +179,7 @@ class OnnxRuntime(Peer):
         **attributes: Any,
     ) -> tuple[Run, Fetch]:
         """A session of one operator with x first and the constants after it, in their order."""
-        onnx, runtime = self._onnx, self._runtime
-        helper = onnx.helper
+        onnx, helper = self._onnx, self._onnx.helper
         out = aligned_empty(shape or data.expected.shape, out_dtype or data.expected.dtype)
 
         def info(name: str, array: Array) -> Any:
@@ -189,6 +194,11 @@ class OnnxRuntime(Peer):
         graph = helper.make_graph([node], "bench", [info("x", x)], [info("y", out)], weights)
         imports = [helper.make_opsetid("", 19), helper.make_opsetid(_MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=imports, ir_version=9)
+        return self._bound(model, x, out, threads)
+
+    def _bound(self, model: Any, x: Array, out: Array, threads: int) -> tuple[Run, Fetch]:
+        """A session of a model with one input and one output, bound to x and out."""
+        runtime = self._runtime
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -197,8 +207,12 @@ class OnnxRuntime(Peer):
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         binding = session.io_binding()
-        binding.bind_ortvalue_input("x", runtime.OrtValue.ortvalue_from_numpy(x))
-        binding.bind_ortvalue_output("y", runtime.OrtValue.ortvalue_from_numpy(out))
+        binding.bind_ortvalue_input(
+            session.get_inputs()[0].name, runtime.OrtValue.ortvalue_from_numpy(x)
+        )
+        binding.bind_ortvalue_output(
+            session.get_outputs()[0].name, runtime.OrtValue.ortvalue_from_numpy(out)
+        )
         run = session.run_with_iobinding
 
         def fetch() -> Array:

@@ -7,6 +7,7 @@ plugin did not run in int8 is refused: its execution graph says in what precisio
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from qkernels.bench.case import Array, Case, Data, aligned_empty
 from qkernels.bench.contender import Run
 
-from .base import Fetch, Peer, onednn_environment, refuse_float
+from .base import AMX, ISA_VARIABLE, Fetch, Peer, onednn_environment, refuse_float
 
 LIBRARY = "OpenVINO"
 
@@ -32,18 +33,17 @@ def discover() -> Sequence[Peer] | str:
     except ImportError:
         return "OpenVINO is not measured: the package openvino is not installed."
     version = metadata.version("openvino")
-    return [
-        OpenVINO(openvino, "OpenVINO", version, "int8"),
-        OpenVINO(openvino, "OpenVINO float32", version, "float32"),
-        OpenVINO(openvino, "OpenVINO bfloat16", version, "bfloat16"),
-    ]
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # knows no cap
+    bfloat16 = "BF16" in able and os.environ.get(ISA_VARIABLE, AMX) == AMX
+    dtypes = ["int8", "float32", *(["bfloat16"] if bfloat16 else [])]
+    return [OpenVINO(openvino, version, dtype) for dtype in dtypes]
 
 
 class OpenVINO(Peer):
     """Models of one layer, the request bound to aligned tensors."""
 
-    def __init__(self, openvino: Any, name: str, version: str, dtype: str) -> None:
-        super().__init__(name, version, dtype)
+    def __init__(self, openvino: Any, version: str, dtype: str) -> None:
+        super().__init__("OpenVINO" if dtype == "int8" else f"OpenVINO {dtype}", version, dtype)
         self._openvino = openvino
         self._op: Any = import_module("openvino.opset13")
 

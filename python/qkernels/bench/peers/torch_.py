@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch: the operators that its quantized models are lowered to, which call oneDNN."""
+"""PyTorch: the operators that its quantized models are lowered to, which call oneDNN; and those of
+its older quantized tensors, which call FBGEMM."""
 
 from __future__ import annotations
 
@@ -28,16 +29,20 @@ def discover() -> Sequence[Peer] | str:
         return "PyTorch is not measured: the package torch is not installed."
     if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
         return f"PyTorch is not measured: torch {torch.__version__} lacks onednn.qlinear_pointwise."
-    return [PyTorch(torch, "PyTorch", str(torch.__version__))]
+    torch.set_grad_enabled(False)
+    version = str(torch.__version__)
+    found: list[Peer] = [PyTorch(torch, "PyTorch", version)]
+    if "fbgemm" in torch.backends.quantized.supported_engines:
+        found.append(PyTorchFbgemm(torch, "PyTorch FBGEMM", version))
+    return found
 
 
 class PyTorch(Peer):
-    """Operators called directly, in inference mode."""
+    """Operators on plain tensors, without gradients, by oneDNN."""
 
     def __init__(self, torch: Any, name: str, version: str) -> None:
         super().__init__(name, version)
         self._torch = torch
-        torch.set_grad_enabled(False)
 
     def supports(self, case: Case) -> str | None:
         if case.op == "linear_s32" and case.m <= 16:
@@ -67,19 +72,7 @@ class PyTorch(Peer):
         return lambda: multiply(x, w, out=out), out.numpy
 
     def _dynamic(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
-        """Its dynamic quantization has one scale for all of x."""
-        torch = self._torch
-        torch.backends.quantized.engine = "onednn"
-        with _old_dtypes():
-            weight = torch._make_per_channel_quantized_tensor(
-                torch.from_numpy(data.w),
-                torch.from_numpy(data.w_scale).double(),
-                torch.zeros(case.n, dtype=torch.int64),
-                0,
-            )
-        packed = torch.ops.quantized.linear_prepack(weight, torch.from_numpy(data.bias_real))
-        arguments = (torch.from_numpy(data.x), packed)
-        return _kept(torch.ops.quantized.linear_dynamic.default, arguments, torch.Tensor.numpy)
+        return _dynamic(self._torch, "onednn", data)
 
     def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
         torch = self._torch
@@ -116,6 +109,71 @@ class PyTorch(Peer):
                 torch.from_numpy(data.x), data.x_scale, data.x_zero_point
             )
         return _kept(x.dequantize, (), torch.Tensor.numpy)
+
+
+class PyTorchFbgemm(Peer):
+    """The older operators on quantized tensors, by FBGEMM."""
+
+    def __init__(self, torch: Any, name: str, version: str) -> None:
+        super().__init__(name, version)
+        self._torch = torch
+
+    def prepare(self, case: Case, data: Data, threads: int) -> Run:
+        self._torch.set_num_threads(threads)
+        self._torch.backends.quantized.engine = "fbgemm"
+        return super().prepare(case, data, threads)
+
+    def _linear(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
+        operators = self._torch.ops.quantized
+        weight = _quantized_weight(self._torch, data, data.w)
+        packed = operators.linear_prepack(weight, self._torch.from_numpy(data.bias_real))
+        x = self._quantized_x(data)
+        arguments = (x, packed, data.out_scale, data.out_zero_point)
+        return _kept(operators.linear_relu.default, arguments, lambda y: y.int_repr().numpy())
+
+    def _dynamic(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
+        return _dynamic(self._torch, "fbgemm", data)
+
+    def _conv(self, case: Case, data: Data, threads: int) -> tuple[Run, Fetch]:
+        operators = self._torch.ops.quantized
+        w = np.ascontiguousarray(data.w.transpose(0, 3, 1, 2))
+        packed = operators.conv2d_prepack(
+            _quantized_weight(self._torch, data, w),
+            self._torch.from_numpy(data.bias_real),
+            *([case.stride] * 2, [case.pad] * 2, [case.dilation] * 2, case.groups),
+        )
+        x = self._quantized_x(data).permute(0, 3, 1, 2)
+        arguments = (x, packed, data.out_scale, data.out_zero_point)
+        operator = operators.conv2d_relu.new
+        return _kept(operator, arguments, lambda y: y.int_repr().permute(0, 2, 3, 1).numpy())
+
+    def _quantized_x(self, data: Data) -> Any:
+        with _old_dtypes():
+            return self._torch._make_per_tensor_quantized_tensor(
+                self._torch.from_numpy(data.x), data.x_scale, data.x_zero_point
+            )
+
+
+def _quantized_weight(torch: Any, data: Data, w: Array) -> Any:
+    """Codes with a scale for each output channel, as one of torch's quantized tensors."""
+    with _old_dtypes():
+        return torch._make_per_channel_quantized_tensor(
+            torch.from_numpy(w),
+            torch.from_numpy(data.w_scale).double(),
+            torch.zeros(len(w), dtype=torch.int64),
+            0,
+        )
+
+
+def _dynamic(torch: Any, engine: str, data: Data) -> tuple[Run, Fetch]:
+    """torch's dynamic quantization has one scale for all of x."""
+    torch.backends.quantized.engine = engine
+    operators = torch.ops.quantized
+    weight = _quantized_weight(torch, data, data.w)
+    packed = operators.linear_prepack(weight, torch.from_numpy(data.bias_real))
+    return _kept(
+        operators.linear_dynamic.default, (torch.from_numpy(data.x), packed), torch.Tensor.numpy
+    )
 
 
 def _kept(
