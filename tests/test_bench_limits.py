@@ -165,8 +165,8 @@ def row(**changes):
         ({"macs": 1e9, "bytes": 500.0, "isa": "scalar"}, 1e-1, "compute"),
         ({"macs": 1e9, "bytes": 500.0, "isa": None}, 1e-2, "compute"),
         ({"macs": 1e3, "bytes": 500.0}, 1e-6, "overhead"),
-        ({"bytes": 1e9}, 1e-1, "DRAM"),
-        ({"bytes": 1e9, "isa": None, "dtype": "float32"}, 1e-1, "DRAM"),
+        ({"bytes": 1e9 + 1e5}, 1e-1, "DRAM"),
+        ({"bytes": 1e9 + 1e5, "isa": None, "dtype": "float32"}, 1e-1, "DRAM"),
         ({"macs": 1e9, "dtype": "bfloat16"}, None, None),
         (
             {"macs": 1e9, "dtype": "float32", "params": {"m": 1, "k": 2, "n": 3}, "isa": None},
@@ -182,18 +182,20 @@ def test_judge(changes, seconds, bound):
 
 
 @pytest.mark.usefixtures("two_levels")
-def test_the_level_is_the_smallest_that_holds_the_bytes():
+def test_a_level_delivers_what_those_before_cannot_hold():
+    """L1 holds 1,000 bytes a thread and gives 200 GB/s, L2 100,000 and 100, DRAM gives 10."""
     quick = {**LIMITS, "overhead": 1e-12}
-    for size, threads, level in (
-        (1000, 1, "L1"),
-        (1001, 1, "L2"),
-        (2000, 2, "L1"),
-        (100_000, 1, "L2"),
-        (100_001, 1, "DRAM"),
+    for size, threads, seconds, level in (
+        (1000, 1, 5e-9, "L1"),
+        (1900, 1, 9.5e-9, "L1"),  # L2 delivers 900 bytes in 9 ns
+        (2500, 1, 15e-9, "L2"),
+        (2500, 2, 12.5e-9, "L1"),
+        (100_000, 1, 990e-9, "L2"),
+        (105_000, 1, 1040e-9, "L2"),  # DRAM delivers 5,000 bytes in 500 ns
+        (200_000, 1, 10e-6, "DRAM"),
     ):
         limit, bound = roofline.judge(row(bytes=float(size), threads=threads), quick)
-        assert bound == level
-        assert limit == pytest.approx(size / (1e9 * LIMITS["read"][level]))
+        assert (bound, limit) == (level, pytest.approx(seconds)), size
 
 
 def test_float32_moves_four_bytes_a_number():

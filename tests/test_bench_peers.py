@@ -25,6 +25,7 @@ PASSES = ("quantize", "dequantize", "requantize", "dynamic_quantize")
 CASES = [
     matrix_case("gemm", "linear", (37, 64, 48)),
     matrix_case("gemv", "linear", (1, 131, 59)),
+    matrix_case("gemv", "linear", (1, 2048, 72)),
     Case("overhead", "function", "linear", {"m": 1, "k": 64, "n": 64, "call": "function"}),
     matrix_case("gemm_s32", "linear_s32", (33, 128, 24)),
     matrix_case("dynamic", "dynamic", (20, 128, 48)),

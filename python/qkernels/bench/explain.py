@@ -189,8 +189,9 @@ def interpret(
     rest = whole - call - quantize
     least = m * k * n / (1e9 * measured["dots"][isa])
     size = m * k + k * n + 4 * m * n
-    level = roofline.level_of(size, threads, measured)
-    moving = size / (1e9 * measured["read"][level])
+    moves = roofline.memory_times(size, threads, measured)
+    level = max(moves, key=lambda name: moves[name])
+    moving = moves[level]
     # Half the depth of 1 is 1: then the depth costs what the dots cost at least.
     half = k - (k + 1) // 2
     depth = (times["real"] - times["half"]) * k / half if half else least

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a row could be on this machine, and what binds it.
 
-The limit is the longest of three times that cannot be avoided: the multiply-adds at the peak of
-the tier, the bytes of the working set from the level of memory where it sits, and one call.
+The limit is the longest of the times that cannot be avoided: the multiply-adds at the peak of the
+tier, one call, and for each level of memory the bytes that it must deliver: all but those that the
+levels before can hold from one call to the next.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ def judge(row: Mapping[str, Any], limits: Mapping[str, Any]) -> tuple[float | No
         if rate is None:
             return None, None
         times["compute"] = row["macs"] / rate
-    size = moved_bytes(row)
-    level = level_of(size, row["threads"], limits)
-    times[level] = size / (1e9 * limits["read"][level])
+    times.update(memory_times(moved_bytes(row), row["threads"], limits))
     bound = max(times, key=lambda name: times[name])
     return times[bound], bound
 
@@ -56,9 +55,13 @@ def moved_bytes(row: Mapping[str, Any]) -> float:
     return 4.0 * size
 
 
-def level_of(size: float, threads: int, limits: Mapping[str, Any]) -> str:
-    """The level that a working set of `size` bytes is read from when it is used again and again."""
-    for level, held in capacity(threads).items():
-        if size <= held and level in limits["read"]:
-            return level
-    return "DRAM"
+def memory_times(size: float, threads: int, limits: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds that each level needs at least for a working set of `size` bytes that is used again
+    and again, by name, the fastest level first."""
+    held = capacity(threads)
+    times = {}
+    before = 0
+    for level, rate in limits["read"].items():
+        times[level] = max(size - before, 0) / (1e9 * rate)
+        before = held.get(level, before)
+    return times

@@ -10,8 +10,10 @@ than its InnerProduct. Channels come first and are packed by eight, as its layer
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def discover() -> Sequence[Peer] | str:
 
 
 class Ncnn(Peer):
-    """One layer a net, its weights written into the memory that the net is loaded from."""
+    """One layer a net."""
 
     def __init__(self, ncnn: Any, name: str, version: str) -> None:
         super().__init__(name, version)
@@ -58,7 +60,7 @@ class Ncnn(Peer):
         if case.m == 1:
             settings = {0: case.n, 1: 1, 2: data.w.size, 8: 1, 9: _RELU}
             weights = _weights(data, data.w)
-            x = self._ncnn.Mat(_input(data)[0]).clone()
+            x = self._mat(_input(data)[0])
             run, result = self._net("InnerProduct", settings, weights, x, threads)
             return run, lambda: np.array(result()).reshape(1, -1)
         settings = {0: case.n, 1: 1, 2: 1, 3: 1, 4: 0, 5: 1, 6: data.w.size, 8: 101, 9: _RELU}
@@ -91,7 +93,7 @@ class Ncnn(Peer):
         ncnn = self._ncnn
         scale = np.float32(data.real.max()) / np.float32(127)
         weights = _weights(data, w) + _floats(1 / scale)
-        x = ncnn.Mat(image).clone()
+        x = self._mat(image)
         if image.shape[0] % _PACK == 0:
             x = ncnn.convert_packing(x, _PACK)
         run, result = self._net(name, settings, weights, x, threads)
@@ -103,6 +105,10 @@ class Ncnn(Peer):
 
         return run, fetch
 
+    def _mat(self, array: Array) -> Any:
+        """A copy: a Mat made from an array points into it without keeping it alive."""
+        return self._ncnn.Mat(array).clone()
+
     def _net(
         self, name: str, settings: dict[int, int], weights: bytes, x: Any, threads: int
     ) -> tuple[Run, Fetch]:
@@ -110,7 +116,11 @@ class Ncnn(Peer):
         net.opt.num_threads = threads
         numbers = " ".join(f"{key}={value}" for key, value in settings.items())
         net.load_param_mem(f"7767517\n2 2\nInput x 0 1 x\n{name} y 1 1 x y {numbers}\n")
-        net.load_model_mem(weights)
+        # Not from memory: the net would point into a copy that the binding has freed.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "weights.bin")
+            path.write_bytes(weights)
+            net.load_model(str(path))
         last: list[Any] = [None]
 
         def run() -> None:
@@ -118,11 +128,7 @@ class Ncnn(Peer):
             extractor.input("x", x)
             _, last[0] = extractor.extract("y")
 
-        def fetch() -> Any:
-            _ = weights  # the net points into them
-            return last[0]
-
-        return run, fetch
+        return run, lambda: last[0]
 
 
 def _input(data: Data) -> Array:

@@ -4,10 +4,11 @@
 The package on PyPI has no OpenMP build, so oneDNN is built from its source once:
 
     cmake -S oneDNN -B build -DCMAKE_BUILD_TYPE=Release -DDNNL_CPU_RUNTIME=OMP \\
-          -DDNNL_BUILD_TESTS=OFF -DDNNL_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_PREFIX=$ONEDNN_ROOT
+          -DDNNL_BUILD_TESTS=OFF -DDNNL_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_PREFIX=$ONEDNN_ROOT \\
+          "-DONEDNN_ENABLE_PRIMITIVE=MATMUL;CONVOLUTION;REORDER"
 
-Weights are in the layout that the primitive asks for, inputs and outputs stay as NumPy has them
-(images in NHWC), the loop over calls is in C++. Dynamic quantization is a vectorised pass before
+Weights, and the images of convolutions, are in the layouts that the primitive asks for, brought
+into them ahead; matrices stay as NumPy has them. The loop over calls is in C++. Dynamic quantization is a vectorised pass before
 the product, whose scales a row come back in as a post-operation.
 """
 
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qkernels import machine
 from qkernels.bench.case import Case, Data, aligned_empty
 from qkernels.bench.contender import Run
 from qkernels.bench.verdict import judge
@@ -63,7 +65,7 @@ def discover() -> Sequence[Peer] | str:
 
 
 def _load(root: Path) -> ctypes.CDLL:
-    """The shim, compiled when this source and prefix are seen for the first time."""
+    """The shim, compiled when source, prefix and CPU are seen for the first time."""
     headers = root / "include" / "oneapi" / "dnnl" / "dnnl.hpp"
     folder = next((root / name for name in ("lib", "lib64") if (root / name).is_dir()), None)
     if not headers.is_file() or folder is None:
@@ -73,8 +75,8 @@ def _load(root: Path) -> ctypes.CDLL:
         raise OSError("no C++ compiler is found: set CXX")
     command = [compiler, *_FLAGS, f"-I{root / 'include'}", str(_SHIM), f"-L{folder}", "-ldnnl"]
     command.append(f"-Wl,-rpath,{folder}")
-    stamp = folder.stat().st_mtime_ns
-    key = hashlib.sha256(repr((command, stamp)).encode() + _SHIM.read_bytes()).hexdigest()[:16]
+    facts = (command, folder.stat().st_mtime_ns, machine.configuration()["cpu_features"])
+    key = hashlib.sha256(repr(facts).encode() + _SHIM.read_bytes()).hexdigest()[:16]
     target = cache_folder() / f"onednn-{key}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
