@@ -8,8 +8,9 @@ The package on PyPI has no OpenMP build, so oneDNN is built from its source once
           "-DONEDNN_ENABLE_PRIMITIVE=MATMUL;CONVOLUTION;REORDER"
 
 Weights, and the images of convolutions, are in the layouts that the primitive asks for, brought
-into them ahead; matrices stay as NumPy has them. The loop over calls is in C++. Dynamic quantization is a vectorised pass before
-the product, whose scales a row come back in as a post-operation.
+into them ahead; matrices stay as NumPy has them. The loop over calls is in C++. Dynamic
+quantization is a vectorised pass before the product, whose scales a row come back in as a
+post-operation.
 """
 
 from __future__ import annotations
