@@ -53,8 +53,9 @@ struct GemmKernel {
   LayoutId layout;
   Lhs lhs;
   uint16_t mr, nr, kr;
-  uint16_t row_unit = 1;   // rows of a must be readable up to a multiple of this (AMX: whole tiles)
-  uint16_t m_min = 1;      // fewer rows than this are better served by the parent's kernel
+  uint16_t nr_row = 0;    // if more: columns of a tile of one row (a call then costs less a column)
+  uint16_t row_unit = 1;  // rows of a must be readable up to a multiple of this (AMX: whole tiles)
+  uint16_t m_min = 1;     // fewer rows than this are better served by the parent's kernel
   uint16_t row_align = 1;  // bytes: rows that start at multiples of it are read at full speed
   uint16_t gmacs;          // GMAC/s of a core, roughly: whether threads pay
   bool overlaps;           // calls `between` once a step: the vector units are idle meanwhile

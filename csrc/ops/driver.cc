@@ -94,7 +94,8 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   alignas(kAlignment) int32_t sums[2][kMaxTile];
   const GemmKernel& kernel = plan.kernel();
   const Tier& tier = plan.tier->table;
-  const int64_t step = kernel.nr / kPanel;
+  const int64_t columns = lhs.rows == 1 ? std::max(kernel.nr, kernel.nr_row) : kernel.nr;
+  const int64_t step = columns / kPanel;
   const size_t out_element = dtype_size(output.spec().out_dtype);
   const uint8_t* const panels =
       packed.panels() + static_cast<size_t>(group) * packed.sizes.group_bytes;

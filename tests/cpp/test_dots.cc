@@ -122,6 +122,9 @@ QK_TEST(gemm_kernels_equal_their_definition) {
           run_gemm(entry, {m, n, 1u + random.next() % 150, 1, false}, random);
         }
       }
+      for (uint32_t n = kernel.nr + kPanel; n <= kernel.nr_row; n += kPanel) {
+        run_gemm(entry, {1, n, 1u + random.next() % 150, 1 + n / kPanel % 2, n % 3 == 0}, random);
+      }
       for (const uint32_t k : {1, 3, 4, 5, 7, 8, 60, 63, 64, 65, 127, 128, 129, 191, 192, 509}) {
         for (const bool accumulate : {false, true}) {
           run_gemm(entry, {kernel.mr, kernel.nr, k, 1, accumulate}, random);
@@ -189,6 +192,7 @@ QK_TEST(registry_describes_kernels_as_their_names_say) {
       set_context("%s", kernel.name);
       CHECK(std::string(kernel.name) == name);
       CHECK(kernel.mr <= 64 && kernel.mr * kernel.nr <= 32 * 48 && kernel.nr % kPanel == 0);
+      CHECK(kernel.nr_row <= 32 * 48 && kernel.nr_row % kPanel == 0);
       CHECK(kernel.run != nullptr);
     }
     for (uint32_t k = 0; k < info.own->depthwise_count; ++k) {

@@ -124,6 +124,7 @@ constexpr GemmKernel make_kernel() {
   kernel.mr = kMr;
   kernel.nr = kPanel;
   kernel.kr = kKr;
+  kernel.nr_row = 16 * kPanel;
   kernel.gmacs = 70;
   kernel.run = run;
   return kernel;

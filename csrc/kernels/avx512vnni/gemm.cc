@@ -148,6 +148,7 @@ constexpr GemmKernel make_kernel() {
   kernel.mr = kMr;
   kernel.nr = kNr;
   kernel.kr = kKr;
+  kernel.nr_row = 16 * kPanel;
   kernel.gmacs = 220;
   kernel.run = run;
   return kernel;

@@ -112,6 +112,7 @@ constexpr GemmKernel make_kernel() {
   kernel.mr = kMr;
   kernel.nr = kPanel;
   kernel.kr = kKr;
+  kernel.nr_row = 16 * kPanel;
   kernel.gmacs = 160;
   kernel.run = run;
   return kernel;

@@ -72,7 +72,7 @@ class KindInt32 {
   }
 };
 
-template <bool kBiasF>
+template <bool kBiasF, bool kClamp>
 class KindFloat {
  public:
   static constexpr size_t kOutSize = sizeof(float);
@@ -90,8 +90,8 @@ class KindFloat {
     for (uint32_t i = 0; i < kVecs; ++i) {
       VF y = mul(to_float(sums(acc, i)), mul(row_scale, scale_[i]));
       if (kBiasF) y = add(y, bias_[i]);
-      // Infinite bounds change nothing: the second operand is kept unless the bound is beyond it.
-      store_f(bytes_at(out, i * kLanes * 4), min(hi_, max(lo_, y)));
+      if (kClamp) y = min(hi_, max(lo_, y));
+      store_f(bytes_at(out, i * kLanes * 4), y);
     }
   }
 
@@ -227,6 +227,24 @@ void run_epilogue(const EpilogueArgs& e) {
     run_rows<Kind, true>(e);
   } else {
     run_rows<Kind, false>(e);
+  }
+}
+
+template <bool kClamp>
+void run_float_clamped(const EpilogueArgs& e) {
+  if (e.bias_f != nullptr) {
+    run_epilogue<KindFloat<true, kClamp>>(e);
+  } else {
+    run_epilogue<KindFloat<false, kClamp>>(e);
+  }
+}
+
+inline void run_float(const EpilogueArgs& e) {
+  constexpr float kMost = 3.402823466e+38f;
+  if (e.lo_f < -kMost && e.hi_f > kMost) {  // infinite bounds change nothing
+    run_float_clamped<false>(e);
+  } else {
+    run_float_clamped<true>(e);
   }
 }
 
