@@ -131,6 +131,7 @@ int run_cases(int argc, char** argv) {
   std::printf("%zu cases, %zu failed; tiers:", run, failed);
   for_each_tier([](const char* name, const ResolvedTier&) { std::printf(" %s", name); });
   std::printf("\n");
+  print_ledger();
   return run > 0 && failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -76,6 +76,15 @@ void for_each_tier(F f) {
   }
 }
 
+// f(args), remembered: a run ends with the kernels that it executed and those that it did not.
+void remember(void (*function)());
+template <class Function, class Args>
+void call(Function* function, Args* args) {
+  remember(reinterpret_cast<void (*)()>(function));
+  function(args);
+}
+void print_ledger();
+
 // xorshift64*: the same numbers everywhere.
 class Random {
  public:

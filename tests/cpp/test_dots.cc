@@ -89,7 +89,7 @@ void run_gemm(const GemmEntry& entry, const GemmCase& c, Random& random) {
   args.n = c.n;
   args.accumulate = c.accumulate;
   if (entry.enter != nullptr) entry.enter();
-  kernel.run(&args);
+  call(kernel.run, &args);
   if (entry.leave != nullptr) entry.leave();
 
   for (uint32_t m = 0; m < c.m; ++m) {
@@ -161,7 +161,7 @@ QK_TEST(depthwise_kernels_equal_their_definition) {
           alignas(64) int32_t acc[64 * kPanel] = {0};
           const DepthwiseArgs args{x.data(), pixel, offsets.data(), taps, w.as<int16_t>(),
                                    acc,      m,     x_signed};
-          kernel.run(&args);
+          call(kernel.run, &args);
           for (uint32_t i = 0; i < m; ++i) {
             for (uint32_t c = 0; c < kPanel; ++c) {
               int64_t sum = 0;

@@ -43,7 +43,7 @@ const ResolvedTier& scalar_tier() {
 
 void activate(const ResolvedTier& tier, std::vector<float>& y, Curve curve) {
   const ActivateArgs args = {y.data(), y.size(), curve};
-  tier.table.activate(&args);
+  call(tier.table.activate, &args);
 }
 
 // A prime step through the bit patterns, and each neighbourhood where a formula changes.
@@ -123,7 +123,7 @@ QK_TEST(curve_tails) {
           expected[i] = one[0];
         }
         const ActivateArgs args = {y.as<float>(), n, curve};
-        tier.table.activate(&args);
+        call(tier.table.activate, &args);
         for (size_t i = 0; i < n; ++i) CHECK_SAME_FLOAT(y.as<float>()[i], expected[i]);
       }
     }
@@ -153,7 +153,7 @@ void check_pack(const Tier& tier, uint32_t rows, uint32_t k, uint32_t k_pad, uin
   args.src_signed = src_signed;
   args.to = to;
   args.row_sums = seed % 4 == 1 ? nullptr : sums.as<int32_t>();
-  tier.pack_lhs(&args);
+  call(tier.pack_lhs, &args);
   for (uint32_t row = 0; row < rows; ++row) {
     const uint8_t* from =
         static_cast<const uint8_t*>(args.src) + static_cast<ptrdiff_t>(row) * args.src_stride;

@@ -153,7 +153,7 @@ void run_and_check(const Tier& tier, Epilogue kind, EpilogueArgs e, size_t eleme
   const Guarded out((e.m - 1) * pitch + e.n * element, backwards);
   e.out = backwards ? out.data() + (e.m - 1) * pitch : out.data();
   e.out_stride = backwards ? -static_cast<ptrdiff_t>(pitch) : static_cast<ptrdiff_t>(pitch);
-  tier.epilogue[static_cast<int>(kind)](&e);
+  call(tier.epilogue[static_cast<int>(kind)], &e);
   for (uint32_t m = 0; m < e.m; ++m) {
     const uint8_t* row = static_cast<uint8_t*>(e.out) + static_cast<ptrdiff_t>(m) * e.out_stride;
     const int32_t* acc = e.acc + static_cast<ptrdiff_t>(m) * (e.acc_stride / 4);
@@ -253,11 +253,11 @@ QK_TEST(epilogue_fixed_limits) {
         e.shift = shift.data();
         e.lo = INT32_MIN;
         e.hi = INT32_MAX;
-        tier.table.epilogue[static_cast<int>(Epilogue::kFixed)](&e);
+        call(tier.table.epilogue[static_cast<int>(Epilogue::kFixed)], &e);
         for (uint32_t n = 0; n < kPanel; ++n) {
           CHECK_EQUAL(int{out[n]}, int{static_cast<uint8_t>(fixed_output(e, acc[n], n))});
         }
-        tier.table.epilogue[static_cast<int>(Epilogue::kFixedSingle)](&e);
+        call(tier.table.epilogue[static_cast<int>(Epilogue::kFixedSingle)], &e);
         for (uint32_t n = 0; n < kPanel; ++n) {
           CHECK_EQUAL(int{out[n]}, int{static_cast<uint8_t>(fixed_single_output(e, acc[n], n))});
         }
@@ -281,7 +281,7 @@ QK_TEST(outer_update) {
         const OuterArgs args = {
             acc.as<int32_t>(), static_cast<ptrdiff_t>(columns) * 4, m, n, row.as<int32_t>(),
             col.as<int32_t>()};
-        tier.table.outer(&args);
+        call(tier.table.outer, &args);
         for (uint32_t i = 0; i < m; ++i) {
           for (uint32_t j = 0; j < n; ++j) {
             const int64_t term = wrapped(int64_t{row.as<int32_t>()[i]} * col.as<int32_t>()[j]);

@@ -119,7 +119,7 @@ QK_TEST(quantize) {
           const QuantizeArgs args = {
               src.data(),  type,      dst.data(), n,   scale.as<float>(), zero_point.as<int32_t>(),
               per_element, bounds.lo, bounds.hi,  &nan};
-          tier.table.quantize(&args);
+          call(tier.table.quantize, &args);
           CHECK_EQUAL(nan, 0u);
           for (size_t i = 0; i < n; ++i) {
             const size_t p = per_element ? i : 0;
@@ -147,13 +147,13 @@ QK_TEST(quantize_finds_nan_anywhere) {
           uint32_t nan = 0;
           QuantizeArgs args = {src.data(),  type,  dst.data(), n,   &scale,
                                &zero_point, false, -128,       127, &nan};
-          tier.table.quantize(&args);
+          call(tier.table.quantize, &args);
           CHECK_EQUAL(nan, 1u);
           args.n = at;  // what lies before it has none, but the flag is never cleared
-          tier.table.quantize(&args);
+          call(tier.table.quantize, &args);
           CHECK_EQUAL(nan, 1u);
           nan = 0;
-          tier.table.quantize(&args);
+          call(tier.table.quantize, &args);
           CHECK_EQUAL(nan, 0u);
         }
       }
@@ -175,7 +175,7 @@ QK_TEST(unaligned_reals) {
         uint32_t nan = 0;
         const QuantizeArgs args = {src.data() + 1, type,  dst.data(), n,   &scale,
                                    &zero_point,    false, -128,       127, &nan};
-        tier.table.quantize(&args);
+        call(tier.table.quantize, &args);
         for (size_t i = 0; i < n; ++i) {
           const float x = value_at(src.data() + 1, type, i);
           CHECK_EQUAL(int{dst[i]}, int{static_cast<uint8_t>(quantized(x, scale, 3, -128, 127))});
@@ -210,7 +210,7 @@ QK_TEST(dequantize) {
           const DequantizeArgs args = {
               src.data(), type, dst.as<float>(), n, scale.as<float>(), zero_point.as<int32_t>(),
               per_element};
-          tier.table.dequantize(&args);
+          call(tier.table.dequantize, &args);
           for (size_t i = 0; i < n; ++i) {
             const size_t p = per_element ? i : 0;
             const int64_t q = type == Code::kInt32  ? src.as<int32_t>()[i]
@@ -231,7 +231,7 @@ void check_range(const Tier& tier, const uint8_t* src, Real type, size_t n) {
   args.src = src;
   args.type = type;
   args.n = n;
-  tier.range(&args);
+  call(tier.range, &args);
   float lowest = kInfinity, highest = -kInfinity;
   bool finite = true;
   for (size_t i = 0; i < n; ++i) {
@@ -285,7 +285,7 @@ QK_TEST(sixteen_bit_conversions_exhaustive) {
           args.src = run;
           args.type = type;
           args.n = n;
-          tier.table.range(&args);
+          call(tier.table.range, &args);
           CHECK_EQUAL(args.finite, std::isfinite(value) != 0);
           if (!std::isnan(value)) CHECK_SAME_FLOAT(args.max, value + 0.0f);
           if (!std::isnan(value)) CHECK_SAME_FLOAT(args.min, value + 0.0f);
@@ -322,7 +322,7 @@ QK_TEST(amax) {
         }
         float found[rows];
         const AmaxArgs args = {src.data(), static_cast<ptrdiff_t>(stride), type, rows, k, found};
-        tier.table.amax(&args);
+        call(tier.table.amax, &args);
         for (uint32_t m = 0; m < rows; ++m) {
           float expected = 0;
           for (size_t i = 0; i < k; ++i) {
@@ -341,7 +341,7 @@ QK_TEST(amax) {
           if (type == Real::kFloat32) std::memcpy(to, &bits, 4);
           if (type == Real::kBFloat16) std::memcpy(to, &high, 2);
           if (type == Real::kFloat16) std::memcpy(to, &half, 2);
-          tier.table.amax(&args);
+          call(tier.table.amax, &args);
           CHECK(std::isfinite(found[0]));
           CHECK(!std::isfinite(found[1]));
           CHECK(std::isfinite(found[2]));
@@ -381,7 +381,7 @@ QK_TEST(scale_round) {
                                        k_pad,
                                        form,
                                        inverses};
-          tier.table.scale_round(&args);
+          call(tier.table.scale_round, &args);
           for (uint32_t m = 0; m < kRows; ++m) {
             for (size_t i = 0; i < k_pad; ++i) {
               const uint8_t* const at = dst.data() + m * dst_stride + i * unit;
