@@ -16,3 +16,8 @@ set(CMAKE_SYSTEM_PROCESSOR "${CMAKE_MATCH_1}")
 
 set(CMAKE_C_COMPILER "${QKERNELS_ZIG}" cc -target "${QKERNELS_ZIG_TARGET}")
 set(CMAKE_CXX_COMPILER "${QKERNELS_ZIG}" c++ -target "${QKERNELS_ZIG_TARGET}")
+# The host's ar cannot make archives of another system's object files.
+set(CMAKE_C_ARCHIVE_CREATE "\"${QKERNELS_ZIG}\" ar rcs <TARGET> <OBJECTS>")
+set(CMAKE_CXX_ARCHIVE_CREATE "${CMAKE_C_ARCHIVE_CREATE}")
+set(CMAKE_C_ARCHIVE_FINISH "")
+set(CMAKE_CXX_ARCHIVE_FINISH "")
