@@ -3,16 +3,17 @@
 // acc[m, n] (+)= sum over taps t, k of a[m, t, k] * w[t, k, n] on ARMv8.0, which multiplies bytes to
 // 16 bits (smull) and adds neighbours to 32 (sadalp): exact, as no sum is ever held in 16 bits.
 //
-//                w, a panel: 16 columns x 4 k, a vector 4 columns
+//                w, a panel: 16 columns x 4 k, 8 bytes 2 columns
 //                +------------------+- - -+--------------------+
 //    a row r     | c0k0..3 c1k0..3  |     | c14k0..3 c15k0..3  |    each 32-bit lane of acc holds
-//    k0..k3 x4   +------------------+- - -+--------------------+    half a column's sum (k0 + k1 or
+//    k0..k3 x2   +------------------+- - -+--------------------+    half a column's sum (k0 + k1 or
 //    broadcast   |    acc[r][0]     |     |     acc[r][7]      |    k2 + k3); addp joins them at the
 //                +------------------+- - -+--------------------+    end.
 //
 // Registers (32): 24 acc (3 rows x 8), 3 broadcasts, 1 or 2 w, the rest for products. A step of 4 k:
-// 4 loads of w, 3 broadcasts from memory, 24 smull, 24 sadalp for 192 products. On Cortex-A72 smull
-// has one pipe and sadalp the other: 8 MAC a cycle, less the broadcasts.
+// 8 loads of w, 3 broadcasts from memory, 24 smull, 24 sadalp for 192 products. On Cortex-A72 smull
+// has one pipe and sadalp the other: 8 MAC a cycle, less the broadcasts. Cortex-A53 issues one of
+// them a cycle, in order: products are added kLag instructions after they are asked for.
 //
 // Why not smlal over pairs of k, which would halve the sadalp: (-128)(-128) twice is 2^15, one more
 // than int16 holds. Why not widened rows and smlal by lane: 4 products an instruction, half as many.
@@ -26,17 +27,16 @@ namespace {
 
 constexpr uint32_t kMr = 3;
 constexpr uint32_t kKr = 4;
-constexpr uint32_t kLoads = 4;          // vectors of w a step
-constexpr uint32_t kSums = 2 * kLoads;  // vectors of half sums a row
+constexpr uint32_t kPairs = kPanel / 2;  // of columns: 8 bytes of w, a vector of half sums
 constexpr ptrdiff_t kBlock = kKr * kPanel;
+constexpr uint32_t kLag = 3;
 
 template <uint32_t Rows>
 void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
-  int32x4_t acc[Rows][kSums];
+  constexpr uint32_t kProducts = Rows * kPairs;
+  int32x4_t acc[kProducts];  // [pair][row]
   QK_UNROLL
-  for (uint32_t m = 0; m < Rows; ++m) {
-    for (uint32_t s = 0; s < kSums; ++s) acc[m][s] = vdupq_n_s32(0);
-  }
+  for (uint32_t i = 0; i < kProducts; ++i) acc[i] = vdupq_n_s32(0);
   for (uint32_t t = 0; t < args->n_taps; ++t) {
     const int8_t* rows[Rows];
     for (uint32_t m = 0; m < Rows; ++m) {
@@ -45,20 +45,23 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
     }
     const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
     for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
-      int8x16_t x[Rows];
+      int8x8_t x[Rows];
       for (uint32_t m = 0; m < Rows; ++m) {
         int32_t four = 0;
         memcpy(&four, rows[m] + k, sizeof(four));
-        x[m] = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        x[m] = vreinterpret_s8_s32(vdup_n_s32(four));
       }
+      int8x8_t columns[2] = {vld1_s8(w), vdup_n_s8(0)};  // this pair's and the next one's
+      int16x8_t products[kLag];
       QK_UNROLL
-      for (uint32_t v = 0; v < kLoads; ++v) {
-        const int8x16_t four_columns = vld1q_s8(w + v * sizeof(int8x16_t));
-        for (uint32_t m = 0; m < Rows; ++m) {
-          acc[m][2 * v] =
-              vpadalq_s16(acc[m][2 * v], vmull_s8(vget_low_s8(four_columns), vget_low_s8(x[m])));
-          acc[m][2 * v + 1] = vpadalq_s16(acc[m][2 * v + 1], vmull_high_s8(four_columns, x[m]));
+      for (uint32_t i = 0; i < kProducts + kLag; ++i) {
+        const uint32_t pair = i / Rows;
+        if (i >= kLag) acc[i - kLag] = vpadalq_s16(acc[i - kLag], products[i % kLag]);
+        if (i >= kProducts) continue;
+        if (i % Rows == 0 && pair + 1 < kPairs) {
+          columns[(pair + 1) % 2] = vld1_s8(w + (pair + 1) * sizeof(int8x8_t));
         }
+        products[i % kLag] = vmull_s8(columns[pair % 2], x[i % Rows]);
       }
     }
   }
@@ -66,8 +69,8 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
   for (uint32_t m = 0; m < Rows; ++m) {
     int32_t* const out = reinterpret_cast<int32_t*>(reinterpret_cast<char*>(acc_out) +
                                                     static_cast<ptrdiff_t>(m) * args->acc_stride);
-    for (uint32_t v = 0; v < kLoads; ++v) {
-      int32x4_t sum = vpaddq_s32(acc[m][2 * v], acc[m][2 * v + 1]);
+    for (uint32_t v = 0; v < kPairs / 2; ++v) {
+      int32x4_t sum = vpaddq_s32(acc[2 * v * Rows + m], acc[(2 * v + 1) * Rows + m]);
       if (args->accumulate) sum = vaddq_s32(sum, vld1q_s32(out + 4 * v));
       vst1q_s32(out + 4 * v, sum);
     }
