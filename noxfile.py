@@ -25,6 +25,10 @@ nox.options.sessions = [
     "asan",
     "tsan",
     "emulated",
+    "clang",
+    "arm",
+    "arm_wheel",
+    "cross",
     "wheel",
 ]
 
@@ -42,6 +46,8 @@ WITHOUT_KERNELS = (
     "test_errors.py",
     "test_packaging.py",
 )
+CROSS_TARGETS = ("aarch64-macos", "x86_64-windows-gnu")
+ZIG = "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / 'zig')"
 CORES = str(min(os.cpu_count() or 1, 8))
 
 
@@ -90,6 +96,19 @@ def native_tests(session: nox.Session, preset: str, *arguments: str) -> None:
     session.run("cmake", "--preset", preset, "--log-level=WARNING")
     session.run("cmake", "--build", "--preset", preset, "--parallel", CORES)
     session.run("ctest", "--preset", preset, *arguments)
+
+
+def configure_and_build(session: nox.Session, folder: str, *options: str) -> None:
+    """The release preset in another folder: with another compiler, or for another system."""
+    install_group(session, "native")
+    session.run("cmake", "--preset", "release", "-B", folder, "--log-level=WARNING", *options)
+    session.run("cmake", "--build", folder, "--parallel", CORES)
+
+
+def need(session: nox.Session, command: str, package: str) -> None:
+    """Ends the session when a command is missing that a package of Debian and Ubuntu has."""
+    if shutil.which(command) is None:
+        session.error(f"{command} is not installed: apt-get install {package}")
 
 
 @nox.session
@@ -156,6 +175,40 @@ def emulated(session: nox.Session) -> None:
     expected = {"QKERNELS_EXPECT_TIERS": "scalar,avx2,avxvnni,avx512vnni,amx"}
     elsewhere = [f"--ignore-glob=tests/{name}" for name in WITHOUT_KERNELS]
     session.run("pytest", *elsewhere, *session.posargs, env=expected)
+
+
+@nox.session
+def clang(session: nox.Session) -> None:
+    """The native tests built by clang, warnings as errors."""
+    need(session, "clang++", "clang")
+    configure_and_build(
+        session, "build/clang", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"
+    )
+    session.run("ctest", "--test-dir", "build/clang", "--output-on-failure", *session.posargs)
+
+
+@nox.session
+def arm(session: nox.Session) -> None:
+    """The native tests cross-compiled, on four Arm CPU models: scripts/arm_native.py."""
+    need(session, "aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    need(session, "qemu-aarch64-static", "qemu-user-static")
+    configure_and_build(session, "build/arm", "--toolchain", "cmake/aarch64-linux-gnu.cmake")
+    session.run("python", "scripts/arm_native.py", "build/arm/tests/cpp/qkernels_tests")
+
+
+@nox.session
+def cross(session: nox.Session) -> None:
+    """The C API as a shared library, and the native tests, compiled and linked for systems that
+    are not at hand. Other targets of cmake/zig.cmake after --."""
+    install_group(session, "cross")
+    zig = str(session.run("python", "-c", ZIG, silent=True)).strip()
+    for target in session.posargs or CROSS_TARGETS:
+        configure_and_build(
+            session,
+            f"build/cross-{target}",
+            *("--toolchain", "cmake/zig.cmake", "-DQKERNELS_SHARED=ON"),
+            *(f"-DQKERNELS_ZIG={zig}", f"-DQKERNELS_ZIG_TARGET={target}"),
+        )
 
 
 @nox.session
