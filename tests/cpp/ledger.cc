@@ -52,6 +52,9 @@ void for_each_function(const TierInfo& info, F f) {
     named(epilogue_name(i), own.epilogue[i]);
   }
   named("pack_lhs", own.pack_lhs);
+  named("pack_rhs", own.pack_rhs);
+  named("unpack_rhs", own.unpack_rhs);
+  named("checksum", own.checksum);
   named("outer", own.outer);
   named("quantize", own.quantize);
   named("dequantize", own.dequantize);
@@ -59,6 +62,9 @@ void for_each_function(const TierInfo& info, F f) {
   named("amax", own.amax);
   named("scale_round", own.scale_round);
   named("activate", own.activate);
+  named("probe_dots", own.probe_dots);
+  named("probe_fma", own.probe_fma);
+  named("probe_read", own.probe_read);
 }
 
 void print(const char* title, const std::string& names) {

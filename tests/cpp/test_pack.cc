@@ -61,7 +61,7 @@ void check_matrix(const Tier& tier, size_t n, size_t k, int order, bool flip, bo
                          sums.data(),
                          flip,
                          stream};
-  tier.pack_rhs(&pack);
+  call(tier.pack_rhs, &pack);
   bool right = true;
   for (size_t column = 0; column < panels * kPanel; ++column) {
     int32_t sum = 0;
@@ -86,7 +86,7 @@ void check_matrix(const Tier& tier, size_t n, size_t k, int order, bool flip, bo
                              n,
                              k,
                              flip};
-  tier.unpack_rhs(&unpack);
+  call(tier.unpack_rhs, &unpack);
   for (size_t i = 0; i < n * k; ++i) right = right && *back.at(i / k, i % k) == values[i];
   CHECK(right);
   const std::vector<uint8_t> gaps(back.buffer.size(), Guarded::kFill);
@@ -130,7 +130,7 @@ QK_TEST(checksum_of_every_tier) {
       set_context("%s blocks=%zu", name, blocks);
       uint64_t lanes[4] = {1, 2, 3, 77};
       const ChecksumArgs args{data.data(), blocks, lanes};
-      tier.table.checksum(&args);
+      call(tier.table.checksum, &args);
       CHECK(std::equal(lanes, lanes + 4, want));
     });
   }

@@ -20,7 +20,7 @@ QK_TEST(probes_of_every_tier_do_what_they_count) {
       for (const size_t rounds : {1, 2, 3, 1000}) {
         set_context("%s %s %zu rounds", name, dots ? "dots" : "fma", rounds);
         ProbeArgs args{nullptr, rounds, 0, 0};
-        run(&args);
+        call(run, &args);
         if (rounds == 1) of_one = args.work;
         CHECK(args.work > 0);
         CHECK_EQUAL(args.work, of_one * rounds);
@@ -29,7 +29,7 @@ QK_TEST(probes_of_every_tier_do_what_they_count) {
     }
     set_context("%s fma at its limit", name);
     ProbeArgs args{nullptr, kProbeRounds, 0, 0};
-    tier.table.probe_fma(&args);
+    call(tier.table.probe_fma, &args);
     CHECK_EQUAL(args.sum, static_cast<uint32_t>(args.work));
   });
 }
@@ -46,7 +46,7 @@ QK_TEST(read_probes_read_every_word) {
         sum += memory.as<uint32_t>()[i];
       }
       ProbeArgs args{memory.data(), bytes, 0, 0};
-      tier.table.probe_read(&args);
+      call(tier.table.probe_read, &args);
       CHECK_EQUAL(args.work, bytes);
       CHECK_EQUAL(args.sum, sum);
     }
