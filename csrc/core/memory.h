@@ -44,7 +44,7 @@ class Buffer {
 };
 
 // What a thread may hold at once while it works on a task.
-enum class Scratch { kLhs, kQuantized, kRow, kBand, kCount };
+enum class Scratch { kLhs, kQuantized, kRow, kBand, kPanel, kCount };
 
 // At least `size` bytes of this thread's scratch, contents unspecified; valid until the next
 // request for the same slot. Grows and is then reused, so a steady state allocates nothing. Freed

@@ -48,6 +48,13 @@ struct TileArgs {
   void* between_context;
 };
 
+// A panel of weights in the order in which one kernel reads it, where that is not the layout's.
+struct ArrangeArgs {
+  const void* w;  // taps and all
+  void* dst;      // as many bytes, depth rounded up to the kernel's kr
+  uint32_t k;     // depth, all taps together
+};
+
 struct GemmKernel {
   const char* name;  // op_types_MRxNRxKR_tier
   LayoutId layout;
@@ -60,6 +67,7 @@ struct GemmKernel {
   uint16_t gmacs;          // GMAC/s of a core, roughly: whether threads pay
   bool overlaps;           // calls `between` once a step: the vector units are idle meanwhile
   void (*run)(const TileArgs*);
+  void (*arrange)(const ArrangeArgs*) = nullptr;  // null, or: once a panel, before all its tiles
 };
 
 // ---------------------------------------------------------------------------------------------

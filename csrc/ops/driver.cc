@@ -121,10 +121,27 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   const bool far_output =
       static_cast<size_t>(lhs.rows * packed.sizes.n_group) * out_element > cache_sizes().l2 / 2;
 
+  const int64_t depth = packed.sizes.k_pad;
+  const int64_t arranged_bytes = round_up<int64_t>(depth, kernel.kr) * kPanel;
+  uint8_t* arranged = nullptr;
+  if (kernel.arrange != nullptr) {
+    arranged = scratch(Scratch::kPanel, static_cast<size_t>(step * arranged_bytes));
+    tile.w_stride = arranged_bytes;
+  }
+
   for (int64_t panel = first_panel; panel < last_panel; panel += step) {
     const int64_t used = std::min(step, last_panel - panel);
     const int64_t column = (group * packed.sizes.panels + panel) * kPanel;
     tile.w = panels + static_cast<size_t>(panel) * packed.sizes.panel_bytes;
+    if (arranged != nullptr) {
+      for (int64_t i = 0; i < used; ++i) {
+        const ArrangeArgs arrange{
+            panels + static_cast<size_t>(panel + i) * packed.sizes.panel_bytes,
+            arranged + i * arranged_bytes, static_cast<uint32_t>(depth)};
+        kernel.arrange(&arrange);
+      }
+      tile.w = arranged;
+    }
     tile.n = static_cast<uint32_t>(used * kPanel);
     tile.acc_stride = static_cast<ptrdiff_t>(tile.n * sizeof(int32_t));
     EpilogueArgs finish = output.arguments(column, plan.flips());

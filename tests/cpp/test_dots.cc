@@ -83,6 +83,18 @@ void run_gemm(const GemmEntry& entry, const GemmCase& c, Random& random) {
   args.w = w.data();
   args.w_stride = static_cast<ptrdiff_t>(panel);
   args.w_tap_stride = static_cast<ptrdiff_t>(size_t{k_packed} * kPanel);
+  const size_t depth = size_t{k_packed} * c.taps;
+  const size_t arranged_panel = (depth + kernel.kr - 1) / kernel.kr * kernel.kr * kPanel;
+  const Guarded arranged(kernel.arrange == nullptr ? 0 : arranged_panel * panels);
+  if (kernel.arrange != nullptr) {
+    for (size_t p = 0; p < panels; ++p) {
+      const ArrangeArgs arrange{w.data() + p * panel, arranged.data() + p * arranged_panel,
+                                static_cast<uint32_t>(depth)};
+      kernel.arrange(&arrange);
+    }
+    args.w = arranged.data();
+    args.w_stride = static_cast<ptrdiff_t>(arranged_panel);
+  }
   args.acc = acc;
   args.acc_stride = static_cast<ptrdiff_t>(c.n * sizeof(int32_t));
   args.m = c.m;

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // acc[m, n] (+)= sum over taps t, k of a[m, t, k] * w[t, k, n] with smmla and usmmla, which multiply
-// 2 rows x 8 k with 8 k x 2 columns (int8 or uint8 x int8 -> int32, wrapping):
+// 2 rows x 8 k with 8 k x 2 columns (int8 or uint8 x int8 -> int32, wrapping). k4n16 has 4 k of a
+// column side by side: `arrange` brings together 8, once a panel for all of its tiles.
 //
-//    block k0..3:  c0 k0..3 | c1 k0..3 | ...     zip1, zip2     w, a panel: 16 columns x 8 k
-//    block k4..7:  c0 k4..7 | c1 k4..7 | ...    ----------->   +--------+--------+- - -+---------+
-//                                                              | c0 c1  | c2 c3  |     | c14 c15 |
-//    rows r, r+1:  r k0..7 | r+1 k0..7                         +--------+--------+- - -+---------+
-//    (trn1 or trn2 of 16 k of both)                            |p [0]   |p [1]   |     |p [7]    |
-//                                                              +--------+--------+- - -+---------+
-//    a lane of acc[p][c]: r c, r c+1, r+1 c, r+1 c+1; uzp1 and uzp2 make rows of them at the end.
+//    k0..3:  c0 | c1 | c2 | c3 | ...  zip1, zip2    w, a panel: 16 columns x 8 k
+//    k4..7:  c0 | c1 | c2 | c3 | ...  ---------->   +--------+--------+- - -+---------+
+//                                                   | c0 c1  | c2 c3  |     | c14 c15 |
+//    rows r and r + 1, 8 k each, a vector           +--------+--------+- - -+---------+
+//                                                   |acc[r/2]|acc[r/2]|     |acc[r/2] |
+//                                                   |   [0]  |   [1]  |     |   [7]   |
+//                                                   +--------+--------+- - -+---------+
+//    a lane of acc: r c, r c+1, r+1 c, r+1 c+1; uzp1 and uzp2 make rows of them at the end.
 //
-// Registers (32): 24 acc (3 pairs of rows x 8), 3 a, the rest for w on its way. A step of 8 k: 8
-// loads of w and 8 zips, 24 smmla for 6 rows, 768 products. smmla has two of Neoverse V1's four
-// pipes, so the zips are free there.
+// Registers (32): 24 acc (3 pairs of rows x 8), 3 a, the rest for w. A step of 8 k: 8 loads of w, 6
+// loads of half vectors of a, 24 smmla for 6 rows, 768 products. smmla has as many pipes as every
+// other vector operation on Neoverse V1 and N2: zips within the loop would be a quarter of it.
 //
-// Why k4n16 and not a layout of 8 k: packed bytes serve every tier, and a row alone goes to sdot.
-// Fewer than 4 rows are served as well by sdot, whose operands need no zip.
+// Why not a packed layout of 8 k: packed bytes serve every tier, and fewer than kRowsMin rows go to
+// sdot, which wants 4.
 #include <arm_neon.h>
 #include <string.h>
 
@@ -27,9 +29,26 @@ namespace {
 
 constexpr uint32_t kMr = 6;
 constexpr uint32_t kKr = 8;
-constexpr uint32_t kPairs = kPanel / 2;   // of columns, a panel
-constexpr ptrdiff_t kBlock = 4 * kPanel;  // bytes of w for 4 k
-constexpr uint32_t kRowsMin = 4;
+constexpr uint32_t kPairs = kPanel / 2;     // of columns, a panel
+constexpr ptrdiff_t kVector = 16;           // bytes
+constexpr ptrdiff_t kBlock = kKr * kPanel;  // bytes of w a step
+constexpr uint32_t kRowsMin = 8;            // arranging costs as much as a tile of few rows saves
+
+void arrange(const ArrangeArgs* args) {
+  const int8_t* from = static_cast<const int8_t*>(args->w);
+  int8_t* to = static_cast<int8_t*>(args->dst);
+  for (uint32_t k = 0; k < args->k; k += kKr, from += kBlock) {
+    const bool whole = args->k - k >= kKr;
+    for (uint32_t v = 0; v < kPairs / 2; ++v, to += 2 * kVector) {
+      const int8_t* const low = from + v * kVector;
+      const int32x4_t first = vreinterpretq_s32_s8(vld1q_s8(low));
+      const int32x4_t second =
+          whole ? vreinterpretq_s32_s8(vld1q_s8(low + kBlock / 2)) : vdupq_n_s32(0);
+      vst1q_s8(to, vreinterpretq_s8_s32(vzip1q_s32(first, second)));
+      vst1q_s8(to + kVector, vreinterpretq_s8_s32(vzip2q_s32(first, second)));
+    }
+  }
+}
 
 template <bool Signed>
 int32x4_t multiply(int32x4_t acc, uint8x16_t x, int8x16_t w) {
@@ -53,20 +72,16 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
                 static_cast<ptrdiff_t>(row_of(m)) * args->a_stride + args->taps[t];
     }
     const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
-    for (uint32_t k = 0; k < args->k; k += kKr, w += 2 * kBlock) {
+    for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
       uint8x16_t x[kRowPairs];
       for (uint32_t m = 0; m < kRowPairs; ++m) {
         x[m] = vcombine_u8(vld1_u8(rows[2 * m] + k), vld1_u8(rows[2 * m + 1] + k));
       }
       QK_UNROLL
-      for (uint32_t v = 0; v < kPairs / 2; ++v) {
-        const int32x4_t low = vreinterpretq_s32_s8(vld1q_s8(w + v * sizeof(int8x16_t)));
-        const int32x4_t high = vreinterpretq_s32_s8(vld1q_s8(w + kBlock + v * sizeof(int8x16_t)));
-        const int8x16_t first = vreinterpretq_s8_s32(vzip1q_s32(low, high));
-        const int8x16_t second = vreinterpretq_s8_s32(vzip2q_s32(low, high));
+      for (uint32_t c = 0; c < kPairs; ++c) {
+        const int8x16_t columns = vld1q_s8(w + c * kVector);
         for (uint32_t m = 0; m < kRowPairs; ++m) {
-          acc[m][2 * v] = multiply<Signed>(acc[m][2 * v], x[m], first);
-          acc[m][2 * v + 1] = multiply<Signed>(acc[m][2 * v + 1], x[m], second);
+          acc[m][c] = multiply<Signed>(acc[m][c], x[m], columns);
         }
       }
     }
@@ -110,9 +125,9 @@ void run(const TileArgs* args) {
 
 extern const GemmKernel gemm_kernels[] = {
     {"gemm_s8s8_6x16x8_neon_i8mm", LayoutId::k_k4n16, Lhs::kS8, kMr, kPanel, kKr, 1, kRowsMin, 1,
-     false, run<true>},
+     false, run<true>, arrange},
     {"gemm_u8s8_6x16x8_neon_i8mm", LayoutId::k_k4n16, Lhs::kU8, kMr, kPanel, kKr, 1, kRowsMin, 1,
-     false, run<false>},
+     false, run<false>, arrange},
 };
 
 }  // namespace qk::QK_TIER

@@ -1,32 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/tier_decl.h"
 
-#define QK_STRING_(x) #x
-#define QK_STRING(x) QK_STRING_(x)
-
 namespace qk::QK_TIER {
+namespace {
+
+// What is not set is inherited.
+constexpr Tier make_tier() {
+  Tier t{};
+  t.name = QK_TIER_NAME;
+  t.gemm = gemm_kernels;
+  t.gemm_count = 2;
+  t.probe_dots = probe_dots;
+  return t;
+}
 
 // Data alone, so that nothing of this folder runs before the CPU check.
-constexpr uint32_t kGemmKernels = 2;
+constexpr Tier kTier = make_tier();
 
-constexpr Tier kTier = {
-    QK_STRING(QK_TIER),
-    gemm_kernels,
-    kGemmKernels,
-    nullptr,
-    0,
-    nullptr,
-    nullptr,
-    nullptr,
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-};
+}  // namespace
 
 const Tier tier = kTier;
 
