@@ -46,6 +46,10 @@ WITHOUT_KERNELS = (
     "test_errors.py",
     "test_packaging.py",
 )
+VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+# What pip may install for aarch64, beside what the wheel itself asks for.
+MANYLINUX = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
+ARM_TESTS = ("tests/test_golden.py", "tests/test_kernels.py", "tests/test_gemm.py")
 CROSS_TARGETS = ("aarch64-macos", "x86_64-windows-gnu")
 ZIG = "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / 'zig')"
 CORES = str(min(os.cpu_count() or 1, 8))
@@ -194,6 +198,61 @@ def arm(session: nox.Session) -> None:
     need(session, "qemu-aarch64-static", "qemu-user-static")
     configure_and_build(session, "build/arm", "--toolchain", "cmake/aarch64-linux-gnu.cmake")
     session.run("python", "scripts/arm_native.py", "build/arm/tests/cpp/qkernels_tests")
+
+
+@nox.session
+def arm_wheel(session: nox.Session) -> None:
+    """The aarch64 wheel, cross-compiled, and on it under qemu: the self test as each Raspberry Pi
+    and some Python tests. `-- tests` runs all of them; arguments after -- go to pytest."""
+    need(session, "aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    need(session, "qemu-aarch64-static", "qemu-user-static")
+    need(session, "apt-get", "apt, on Debian")
+    install_group(session, "arm-wheel")
+    root = ROOT / "build" / "arm-root"
+    found = str(session.run("python", "scripts/arm_root.py", str(root), silent=True)).split()[0]
+    if found != f"python{session.run('python', '-c', VERSION, silent=True)}".strip():
+        session.error(f"Debian's arm64 Python is {found}: run nox with that version")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    suffix = f".{found.replace('python3.', 'cpython-3')}-aarch64-linux-gnu.so"
+    settings = {
+        "build-dir": "build/arm-wheel",
+        "cmake.define.CMAKE_TOOLCHAIN_FILE": ROOT / "cmake" / "aarch64-linux-gnu.cmake",
+        "cmake.define.CMAKE_CXX_FLAGS": f"-idirafter {root}/usr/include",
+        "cmake.define.Python_INCLUDE_DIR": root / "usr" / "include" / found,
+        "cmake.define.PYTHON_MODULE_EXTENSION": suffix,
+    }
+    session.run(
+        *("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist)),
+        *(f"--config-setting={name}={value}" for name, value in settings.items()),
+        env={"_PYTHON_HOST_PLATFORM": "linux-aarch64", "SETUPTOOLS_EXT_SUFFIX": suffix},
+        silent=True,
+    )
+    (built,) = dist.glob("*-linux_aarch64.whl")
+    session.run(
+        "auditwheel", "repair", "--plat=auto", f"--wheel-dir={dist}", str(built), silent=True
+    )
+    (tagged,) = dist.glob("*-manylinux_*_aarch64.whl")
+    session.log(f"{tagged.name}: {tagged.stat().st_size:,} bytes")
+
+    packages = root / "usr" / "lib" / "python3" / "dist-packages"
+    shutil.rmtree(packages, ignore_errors=True)
+    # pip would judge markers by the machine that it runs on.
+    extra = PYPROJECT["project"]["optional-dependencies"]["test"]
+    session.run(
+        *("pip", "install", "--quiet", "--no-warn-conflicts", f"--target={packages}"),
+        *("--only-binary=:all:", "--implementation=cp", f"--python-version={found[6:]}"),
+        *(f"--platform={tag}_aarch64" for tag in (*MANYLINUX, tagged.stem.split("-")[-1][:-8])),
+        *(str(tagged), *(package for package in extra if "x86_64" not in package)),
+    )
+    python = str(root / "usr" / "bin" / "python3")
+    for cpu in ("cortex-a53", "cortex-a72", "cortex-a76"):  # Raspberry Pi 3, 4, 5
+        session.run(python, "-m", "qkernels", "selftest", env={"QEMU_CPU": cpu}, external=True)
+    session.run(
+        *(python, "-m", "pytest", *(session.posargs or ARM_TESTS)),
+        env={"QKERNELS_EXPECT_TIERS": "scalar,neon,neon_dotprod,neon_i8mm"},
+        external=True,
+    )
 
 
 @nox.session
