@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -20,12 +21,32 @@
 #else
 #include <cpuid.h>
 #endif
-#elif defined(__aarch64__) && defined(__linux__)
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define QK_ARM 1
+#if defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#endif
+#endif
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace qk {
 namespace {
+
+#if defined(__APPLE__)
+// An integer of the system's by name; 0 where there is none.
+uint64_t sysctl_value(const char* name) {
+  uint64_t value = 0;  // a 32-bit one fills the low half: both architectures are little-endian
+  size_t size = sizeof(value);
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 ? value : 0;
+}
+#endif
 
 #if defined(QK_X86)
 
@@ -102,14 +123,30 @@ uint64_t detect() {
   return found;
 }
 
-#elif defined(__aarch64__)
+#elif defined(QK_ARM)
 
+// What every core of the machine has: an operating system reports no feature of some cores alone.
 uint64_t detect() {
-  uint64_t found = kFeature_asimd;  // part of the AArch64 baseline
+  bool dot_products = false;
+  bool matrix_products = false;
 #if defined(__linux__)
-  if ((getauxval(AT_HWCAP) & (1ul << 20)) != 0) found |= kFeature_asimddp;  // HWCAP_ASIMDDP
-  if ((getauxval(AT_HWCAP2) & (1ul << 13)) != 0) found |= kFeature_i8mm;    // HWCAP2_I8MM
+  // Documentation/arch/arm64/elf_hwcaps.rst; headers older than a feature lack its name.
+  constexpr unsigned long kHwcapAsimddp = 1ul << 20;
+  constexpr unsigned long kHwcap2I8mm = 1ul << 13;
+  dot_products = (getauxval(AT_HWCAP) & kHwcapAsimddp) != 0;
+  matrix_products = (getauxval(AT_HWCAP2) & kHwcap2I8mm) != 0;
+#elif defined(__APPLE__)
+  dot_products = sysctl_value("hw.optional.arm.FEAT_DotProd") != 0;
+  matrix_products = sysctl_value("hw.optional.arm.FEAT_I8MM") != 0;
+#elif defined(_WIN32)
+  constexpr DWORD kDotProducts = 43;     // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE
+  constexpr DWORD kMatrixProducts = 66;  // PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE
+  dot_products = IsProcessorFeaturePresent(kDotProducts) != 0;
+  matrix_products = IsProcessorFeaturePresent(kMatrixProducts) != 0;
 #endif
+  uint64_t found = kFeature_asimd;  // part of the AArch64 baseline
+  if (dot_products) found |= kFeature_asimddp;
+  if (matrix_products) found |= kFeature_i8mm;
   return found;
 }
 
@@ -141,10 +178,48 @@ int quota_cpus() {
   return static_cast<int>((quota + period - 1) / period);
 }
 
-size_t cache_bytes(int name, size_t otherwise) {
-  const long bytes = sysconf(name);
-  return bytes > 0 ? static_cast<size_t>(bytes) : otherwise;
+// A text file of one line without spaces; empty when there is none.
+std::string read_word(const std::string& path) {
+  char text[64] = "";
+  if (std::FILE* file = std::fopen(path.c_str(), "r")) {
+    if (std::fscanf(file, "%63s", text) != 1) text[0] = '\0';
+    std::fclose(file);
+  }
+  return text;
 }
+
+// Data cache of a level of the first CPU, from sysfs: "32K", "1M". 0 when it does not say.
+size_t sysfs_cache_bytes(int level) {
+  for (int index = 0; index < 8; ++index) {
+    const std::string folder =
+        "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
+    if (read_word(folder + "level") != std::to_string(level)) continue;
+    if (read_word(folder + "type") == "Instruction") continue;
+    const std::string size = read_word(folder + "size");
+    char* unit = nullptr;
+    const auto number = static_cast<size_t>(std::strtoul(size.c_str(), &unit, 10));
+    return *unit == 'M' ? number << 20 : *unit == 'K' ? number << 10 : number;
+  }
+  return 0;
+}
+
+size_t cache_bytes(int level) {
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  const long bytes = sysconf(level == 1 ? _SC_LEVEL1_DCACHE_SIZE : _SC_LEVEL2_CACHE_SIZE);
+  if (bytes > 0) return static_cast<size_t>(bytes);
+#endif
+  return sysfs_cache_bytes(level);  // glibc knows them on x86 alone, musl nowhere
+}
+#elif defined(__APPLE__)
+// Of the fast cores where there are two kinds.
+size_t cache_bytes(int level) {
+  const uint64_t fast =
+      sysctl_value(level == 1 ? "hw.perflevel0.l1dcachesize" : "hw.perflevel0.l2cachesize");
+  return static_cast<size_t>(
+      fast != 0 ? fast : sysctl_value(level == 1 ? "hw.l1dcachesize" : "hw.l2cachesize"));
+}
+#else
+size_t cache_bytes(int) { return 0; }
 #endif
 
 }  // namespace
@@ -166,10 +241,8 @@ const char* feature_name(unsigned index) {
 const CacheSizes& cache_sizes() {
   static const CacheSizes sizes = [] {
     CacheSizes found;
-#if defined(__linux__) && defined(_SC_LEVEL1_DCACHE_SIZE)
-    found.l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, found.l1);
-    found.l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, found.l2);
-#endif
+    if (const size_t bytes = cache_bytes(1); bytes > 0) found.l1 = bytes;
+    if (const size_t bytes = cache_bytes(2); bytes > 0) found.l2 = bytes;
     return found;
   }();
   return sizes;

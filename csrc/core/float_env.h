@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>  // part of the baseline
+#elif defined(_M_ARM64) && !defined(__GNUC__)
+#include <intrin.h>
 #endif
 
 namespace qk {
@@ -42,6 +44,13 @@ class FloatEnv {
     return word;
   }
   static void write(Word word) { __asm__ volatile("msr fpcr, %0" : : "r"(word)); }
+#elif defined(_M_ARM64)
+  using Word = uint64_t;
+  static constexpr Word kIeee = 0;
+  static constexpr Word kControl = ~Word{0};
+  static constexpr int kFpcr = ARM64_SYSREG(3, 3, 4, 4, 0);
+  static Word read() { return static_cast<Word>(_ReadStatusReg(kFpcr)); }
+  static void write(Word word) { _WriteStatusReg(kFpcr, static_cast<__int64>(word)); }
 #else
   using Word = uint32_t;
   static constexpr Word kIeee = 0;

@@ -139,7 +139,25 @@ QK_TEST(two_damaged_bits_never_cancel) {
   }
 }
 
+#if defined(__x86_64__) || (defined(__aarch64__) && defined(__GNUC__))
 #if defined(__x86_64__)
+// MXCSR: flush to zero and denormals are zero; down; up; to zero.
+constexpr uint64_t kFloatControls[] = {0x9fc0, 0x3f80, 0x5f80, 0x7f80};
+constexpr uint64_t kFloatControlBits = 0xffc0;  // the rest are sticky flags
+uint64_t float_control() { return _mm_getcsr(); }
+void set_float_control(uint64_t word) { _mm_setcsr(static_cast<unsigned>(word)); }
+#else
+// FPCR: flush to zero; up; down; to zero; default NaN and alternative half precision.
+constexpr uint64_t kFloatControls[] = {1 << 24, 1 << 22, 2 << 22, 3 << 22, 3 << 25};
+constexpr uint64_t kFloatControlBits = ~uint64_t{0};
+uint64_t float_control() {
+  uint64_t word = 0;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(word));
+  return word;
+}
+void set_float_control(uint64_t word) { __asm__ volatile("msr fpcr, %0" : : "r"(word)); }
+#endif
+
 QK_TEST(the_callers_float_environment_changes_no_bit) {
   std::vector<float> x(64);
   for (size_t i = 0; i < x.size(); ++i) {
@@ -149,19 +167,18 @@ QK_TEST(the_callers_float_environment_changes_no_bit) {
   std::vector<int8_t> got(64);
   float scale = 0;
   float scale_got = 0;
-  const unsigned before = _mm_getcsr();
+  const uint64_t before = float_control();
   CHECK(qk_dynamic_quantize(x.data(), QK_FLOAT32, 1, 64, 1, expected.data(), &scale, nullptr) ==
         QK_OK);
-  for (const unsigned control :
-       {0x9fc0u, 0x3f80u, 0x5f80u, 0x7f80u}) {  // FTZ + DAZ; down; up; zero
-    set_context("mxcsr %x", control);
-    _mm_setcsr(control);
+  for (const uint64_t control : kFloatControls) {
+    set_context("control word %llx", static_cast<unsigned long long>(control));
+    set_float_control(control);
     const qk_status status =
         qk_dynamic_quantize(x.data(), QK_FLOAT32, 1, 64, 1, got.data(), &scale_got, nullptr);
-    const unsigned after = _mm_getcsr();
-    _mm_setcsr(before);
+    const uint64_t after = float_control();
+    set_float_control(before);
     CHECK(status == QK_OK);
-    CHECK_EQUAL(after & 0xffc0u, control & 0xffc0u);
+    CHECK_EQUAL(after & kFloatControlBits, control & kFloatControlBits);
     CHECK_SAME_FLOAT(scale_got, scale);
     CHECK(got == expected);
   }

@@ -29,14 +29,44 @@ constexpr uint32_t kMr = 3;
 constexpr uint32_t kKr = 4;
 constexpr uint32_t kPairs = kPanel / 2;  // of columns: 8 bytes of w, a vector of half sums
 constexpr ptrdiff_t kBlock = kKr * kPanel;
-constexpr uint32_t kLag = 3;
+
+template <uint32_t Rows>
+struct Tile {
+  static constexpr uint32_t kProducts = Rows * kPairs;
+  static constexpr uint32_t kLag = Rows < kMr ? 6 : 3;  // products on their way
+  int32x4_t acc[kProducts];                             // [pair][row]
+
+  // 4 k of each row, twice side by side, times a block of w.
+  void step(const int8x8_t (&x)[Rows], const int8_t* w) {
+    int8x8_t columns[2] = {vld1_s8(w), vdup_n_s8(0)};  // this pair's and the next one's
+    int16x8_t products[kLag];
+    QK_UNROLL
+    for (uint32_t i = 0; i < kProducts + kLag; ++i) {
+      const uint32_t pair = i / Rows;
+      if (i >= kLag) acc[i - kLag] = vpadalq_s16(acc[i - kLag], products[i % kLag]);
+      if (i >= kProducts) continue;
+      if (i % Rows == 0 && pair + 1 < kPairs) {
+        columns[(pair + 1) % 2] = vld1_s8(w + (pair + 1) * sizeof(int8x8_t));
+      }
+      products[i % kLag] = vmull_s8(columns[pair % 2], x[i % Rows]);
+    }
+  }
+
+  template <int Lane>
+  void step_of_lane(const int8x16_t (&x)[Rows], const int8_t* w) {
+    int8x8_t four[Rows];
+    for (uint32_t m = 0; m < Rows; ++m) {
+      four[m] = vreinterpret_s8_s32(vdup_laneq_s32(vreinterpretq_s32_s8(x[m]), Lane));
+    }
+    step(four, w + Lane * kBlock);
+  }
+};
 
 template <uint32_t Rows>
 void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
-  constexpr uint32_t kProducts = Rows * kPairs;
-  int32x4_t acc[kProducts];  // [pair][row]
+  Tile<Rows> tile;
   QK_UNROLL
-  for (uint32_t i = 0; i < kProducts; ++i) acc[i] = vdupq_n_s32(0);
+  for (uint32_t i = 0; i < tile.kProducts; ++i) tile.acc[i] = vdupq_n_s32(0);
   for (uint32_t t = 0; t < args->n_taps; ++t) {
     const int8_t* rows[Rows];
     for (uint32_t m = 0; m < Rows; ++m) {
@@ -44,25 +74,25 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
                 args->taps[t];
     }
     const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
-    for (uint32_t k = 0; k < args->k; k += kKr, w += kBlock) {
+    uint32_t k = 0;
+    if constexpr (Rows < kMr) {  // registers are left for 16 k a row: fewer waits for loads
+      for (; args->k - k >= 4 * kKr; k += 4 * kKr, w += 4 * kBlock) {
+        int8x16_t x[Rows];
+        for (uint32_t m = 0; m < Rows; ++m) x[m] = vld1q_s8(rows[m] + k);
+        tile.template step_of_lane<0>(x, w);
+        tile.template step_of_lane<1>(x, w);
+        tile.template step_of_lane<2>(x, w);
+        tile.template step_of_lane<3>(x, w);
+      }
+    }
+    for (; k < args->k; k += kKr, w += kBlock) {
       int8x8_t x[Rows];
       for (uint32_t m = 0; m < Rows; ++m) {
         int32_t four = 0;
         memcpy(&four, rows[m] + k, sizeof(four));
         x[m] = vreinterpret_s8_s32(vdup_n_s32(four));
       }
-      int8x8_t columns[2] = {vld1_s8(w), vdup_n_s8(0)};  // this pair's and the next one's
-      int16x8_t products[kLag];
-      QK_UNROLL
-      for (uint32_t i = 0; i < kProducts + kLag; ++i) {
-        const uint32_t pair = i / Rows;
-        if (i >= kLag) acc[i - kLag] = vpadalq_s16(acc[i - kLag], products[i % kLag]);
-        if (i >= kProducts) continue;
-        if (i % Rows == 0 && pair + 1 < kPairs) {
-          columns[(pair + 1) % 2] = vld1_s8(w + (pair + 1) * sizeof(int8x8_t));
-        }
-        products[i % kLag] = vmull_s8(columns[pair % 2], x[i % Rows]);
-      }
+      tile.step(x, w);
     }
   }
   QK_UNROLL
@@ -70,7 +100,7 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
     int32_t* const out = reinterpret_cast<int32_t*>(reinterpret_cast<char*>(acc_out) +
                                                     static_cast<ptrdiff_t>(m) * args->acc_stride);
     for (uint32_t v = 0; v < kPairs / 2; ++v) {
-      int32x4_t sum = vpaddq_s32(acc[2 * v * Rows + m], acc[(2 * v + 1) * Rows + m]);
+      int32x4_t sum = vpaddq_s32(tile.acc[2 * v * Rows + m], tile.acc[(2 * v + 1) * Rows + m]);
       if (args->accumulate) sum = vaddq_s32(sum, vld1q_s32(out + 4 * v));
       vst1q_s32(out + 4 * v, sum);
     }
