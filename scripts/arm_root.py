@@ -3,9 +3,9 @@
 
     python scripts/arm_root.py FOLDER
 
-The packages are unpacked into FOLDER, not installed, with a state of apt's that is not the system's,
-so that nothing changes outside and nothing needs root. FOLDER/usr/bin/python3 starts the interpreter
-under qemu, from a shell or as its own sys.executable; QEMU_CPU names the CPU model (default: max).
+The packages are unpacked into FOLDER, not installed, by an apt with a state of its own: nothing
+changes outside and nothing needs root. FOLDER/usr/bin/python3 starts the interpreter under qemu,
+from a shell or as its own sys.executable; QEMU_CPU names the CPU model (default: max).
 """
 
 from __future__ import annotations
