@@ -201,6 +201,19 @@ def arm(session: nox.Session) -> None:
 
 
 @nox.session
+def mca(session: nox.Session) -> None:
+    """MACs a cycle of the Arm kernels' inner loops on llvm-mca's models: scripts/inner_loops.py."""
+    need(session, "aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    # The models of the Neoverse cores are younger than the llvm-mca of some distributions.
+    tools = [shutil.which(f"llvm-mca-{version}") for version in range(30, 16, -1)]
+    tool = next(filter(None, tools), None)
+    if tool is None:
+        session.error("no llvm-mca of LLVM 17 or later is installed: apt-get install llvm-19")
+    configure_and_build(session, "build/arm", "--toolchain", "cmake/aarch64-linux-gnu.cmake")
+    session.run("python", "scripts/inner_loops.py", "build/arm", "--mca", tool)
+
+
+@nox.session
 def arm_wheel(session: nox.Session) -> None:
     """The aarch64 wheel, cross-compiled, and on it under qemu: the self test as each Raspberry Pi
     and some Python tests. `-- tests` runs all of them; arguments after -- go to pytest."""
