@@ -46,10 +46,10 @@ WITHOUT_KERNELS = (
     "test_errors.py",
     "test_packaging.py",
 )
+ELSEWHERE = tuple(f"--ignore-glob=tests/{name}" for name in WITHOUT_KERNELS)
 VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 # What pip may install for aarch64, beside what the wheel itself asks for.
 MANYLINUX = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
-ARM_TESTS = ("tests/test_golden.py", "tests/test_kernels.py", "tests/test_gemm.py")
 CROSS_TARGETS = ("aarch64-macos", "x86_64-windows-gnu")
 ZIG = "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / 'zig')"
 CORES = str(min(os.cpu_count() or 1, 8))
@@ -177,8 +177,7 @@ def emulated(session: nox.Session) -> None:
         f"--config-settings=cmake.define.QKERNELS_EMULATE={ROOT / 'tests' / 'emulation'}",
     )
     expected = {"QKERNELS_EXPECT_TIERS": "scalar,avx2,avxvnni,avx512vnni,amx"}
-    elsewhere = [f"--ignore-glob=tests/{name}" for name in WITHOUT_KERNELS]
-    session.run("pytest", *elsewhere, *session.posargs, env=expected)
+    session.run("pytest", *ELSEWHERE, *session.posargs, env=expected)
 
 
 @nox.session
@@ -215,8 +214,8 @@ def mca(session: nox.Session) -> None:
 
 @nox.session
 def arm_wheel(session: nox.Session) -> None:
-    """The aarch64 wheel, cross-compiled, and on it under qemu: the self test as each Raspberry Pi
-    and some Python tests. `-- tests` runs all of them; arguments after -- go to pytest."""
+    """The aarch64 wheel, cross-compiled, and under qemu its self test as each Raspberry Pi and the
+    Python tests that execute kernels; `-- tests` runs all. Arguments after -- go to pytest."""
     need(session, "aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
     need(session, "qemu-aarch64-static", "qemu-user-static")
     need(session, "apt-get", "apt, on Debian")
@@ -262,7 +261,7 @@ def arm_wheel(session: nox.Session) -> None:
     for cpu in ("cortex-a53", "cortex-a72", "cortex-a76"):  # Raspberry Pi 3, 4, 5
         session.run(python, "-m", "qkernels", "selftest", env={"QEMU_CPU": cpu}, external=True)
     session.run(
-        *(python, "-m", "pytest", *(session.posargs or ARM_TESTS)),
+        *(python, "-m", "pytest", *(session.posargs or ELSEWHERE)),
         env={"QKERNELS_EXPECT_TIERS": "scalar,neon,neon_dotprod,neon_i8mm"},
         external=True,
     )

@@ -74,7 +74,8 @@ def test_every_half_precision_number(x_dtype):
         x = (bits * 65537).astype(np.uint32).view(np.float32)
     else:
         x = bits.astype(np.uint16).view(real_dtype(x_dtype))
-    x = x[~np.isnan(x.astype(np.float32))]
+    with np.errstate(invalid="ignore"):  # signalling NaNs, where converting them is an instruction
+        x = x[~np.isnan(x.astype(np.float32))]
     for scale in (1e-7, 0.043, 700.0):
         want = oracle.quantize(x, scale, -5)
         same(everywhere(lambda s=scale: qk.quantize(x, s, -5), (1, 2)), want)
