@@ -16,8 +16,9 @@ function(qkernels_tier name arch parent features gnu_flags msvc_flags)
   if(NOT arch STREQUAL "any" AND NOT arch STREQUAL QKERNELS_ARCH)
     return()
   endif()
-  if(QKERNELS_ZIG_TARGET)  # zig knows CPUs and features, no architecture versions
+  if(QKERNELS_ZIG_TARGET)  # zig knows CPUs and features, no architecture versions and no tuning
     string(REPLACE "-march=armv8.2-a" "-mcpu=generic" gnu_flags "${gnu_flags}")
+    list(FILTER gnu_flags EXCLUDE REGEX "^-mtune=")
   endif()
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/kernels/${name}/*.cc")
   add_library(qkernels_tier_${name} OBJECT ${sources})
