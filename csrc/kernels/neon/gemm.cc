@@ -10,11 +10,14 @@
 //    broadcast   |    acc[r][0]     |     |     acc[r][7]      |    k2 + k3); addp joins them at the
 //                +------------------+- - -+--------------------+    end.
 //
-// Registers (32): 24 acc (3 rows x 8), 3 broadcasts, 1 or 2 w, the rest for products. A step of 4 k:
-// 8 loads of w, 3 broadcasts from memory, 24 smull, 24 sadalp for 192 products. On Cortex-A72 smull
-// has one pipe and sadalp the other: 8 MAC a cycle, less the broadcasts. Cortex-A53 issues one of
-// them a cycle, in order: products are added kLag instructions after they are asked for.
+// Registers (32): 16 acc (2 rows x 8), 2 rows of 16 k and 2 broadcasts of 4, 2 w, 6 products. A step
+// of 4 k: 8 loads of w, 2 broadcasts, 16 smull, 16 sadalp for 128 products. On Cortex-A72 smull has
+// one pipe and sadalp the other: 8 MAC a cycle, less the broadcasts. Cortex-A53 issues one of them a
+// cycle, in order: a product is added kLag products after it was asked for. A tile is four such
+// pairs of rows, so that a call and an epilogue serve more than one.
 //
+// Why not 3 rows: their 24 acc leave no registers for what is on its way, which costs Cortex-A53 a
+// tenth and Cortex-A72 nothing (llvm-mca).
 // Why not smlal over pairs of k, which would halve the sadalp: (-128)(-128) twice is 2^15, one more
 // than int16 holds. Why not widened rows and smlal by lane: 4 products an instruction, half as many.
 #include <arm_neon.h>
@@ -25,16 +28,17 @@
 namespace qk::QK_TIER {
 namespace {
 
-constexpr uint32_t kMr = 3;
+constexpr uint32_t kMr = 8;
+constexpr uint32_t kTogether = 2;  // rows
 constexpr uint32_t kKr = 4;
+constexpr uint32_t kLag = 6;
 constexpr uint32_t kPairs = kPanel / 2;  // of columns: 8 bytes of w, a vector of half sums
 constexpr ptrdiff_t kBlock = kKr * kPanel;
 
 template <uint32_t Rows>
 struct Tile {
   static constexpr uint32_t kProducts = Rows * kPairs;
-  static constexpr uint32_t kLag = Rows < kMr ? 6 : 3;  // products on their way
-  int32x4_t acc[kProducts];                             // [pair][row]
+  int32x4_t acc[kProducts];  // [pair][row]
 
   // 4 k of each row, twice side by side, times a block of w.
   void step(const int8x8_t (&x)[Rows], const int8_t* w) {
@@ -63,27 +67,29 @@ struct Tile {
 };
 
 template <uint32_t Rows>
-void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
+void run_panel(const TileArgs* args, const int8_t* panel, uint32_t first_row, uint32_t p) {
+  const char* const a =
+      static_cast<const char*>(args->a) + static_cast<ptrdiff_t>(first_row) * args->a_stride;
+  char* const acc = reinterpret_cast<char*>(args->acc + p * kPanel) +
+                    static_cast<ptrdiff_t>(first_row) * args->acc_stride;
   Tile<Rows> tile;
   QK_UNROLL
   for (uint32_t i = 0; i < tile.kProducts; ++i) tile.acc[i] = vdupq_n_s32(0);
   for (uint32_t t = 0; t < args->n_taps; ++t) {
     const int8_t* rows[Rows];
     for (uint32_t m = 0; m < Rows; ++m) {
-      rows[m] = static_cast<const int8_t*>(args->a) + static_cast<ptrdiff_t>(m) * args->a_stride +
-                args->taps[t];
+      rows[m] = reinterpret_cast<const int8_t*>(a + static_cast<ptrdiff_t>(m) * args->a_stride +
+                                                args->taps[t]);
     }
     const int8_t* w = panel + static_cast<ptrdiff_t>(t) * args->w_tap_stride;
     uint32_t k = 0;
-    if constexpr (Rows < kMr) {  // registers are left for 16 k a row: fewer waits for loads
-      for (; args->k - k >= 4 * kKr; k += 4 * kKr, w += 4 * kBlock) {
-        int8x16_t x[Rows];
-        for (uint32_t m = 0; m < Rows; ++m) x[m] = vld1q_s8(rows[m] + k);
-        tile.template step_of_lane<0>(x, w);
-        tile.template step_of_lane<1>(x, w);
-        tile.template step_of_lane<2>(x, w);
-        tile.template step_of_lane<3>(x, w);
-      }
+    for (; args->k - k >= 4 * kKr; k += 4 * kKr, w += 4 * kBlock) {
+      int8x16_t x[Rows];
+      for (uint32_t m = 0; m < Rows; ++m) x[m] = vld1q_s8(rows[m] + k);
+      tile.template step_of_lane<0>(x, w);
+      tile.template step_of_lane<1>(x, w);
+      tile.template step_of_lane<2>(x, w);
+      tile.template step_of_lane<3>(x, w);
     }
     for (; k < args->k; k += kKr, w += kBlock) {
       int8x8_t x[Rows];
@@ -97,8 +103,8 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
   }
   QK_UNROLL
   for (uint32_t m = 0; m < Rows; ++m) {
-    int32_t* const out = reinterpret_cast<int32_t*>(reinterpret_cast<char*>(acc_out) +
-                                                    static_cast<ptrdiff_t>(m) * args->acc_stride);
+    int32_t* const out =
+        reinterpret_cast<int32_t*>(acc + static_cast<ptrdiff_t>(m) * args->acc_stride);
     for (uint32_t v = 0; v < kPairs / 2; ++v) {
       int32x4_t sum = vpaddq_s32(tile.acc[2 * v * Rows + m], tile.acc[(2 * v + 1) * Rows + m]);
       if (args->accumulate) sum = vaddq_s32(sum, vld1q_s32(out + 4 * v));
@@ -107,24 +113,20 @@ void run_panel(const TileArgs* args, const int8_t* panel, int32_t* acc_out) {
   }
 }
 
-template <uint32_t Rows>
-void run_rows(const TileArgs* args) {
-  for (uint32_t p = 0; p < args->n / kPanel; ++p) {
-    run_panel<Rows>(
-        args, static_cast<const int8_t*>(args->w) + static_cast<ptrdiff_t>(p) * args->w_stride,
-        args->acc + p * kPanel);
-  }
-}
-
 void run(const TileArgs* args) {
-  static void (*const by_rows[kMr])(const TileArgs*) = {run_rows<1>, run_rows<2>, run_rows<3>};
-  by_rows[args->m - 1](args);
+  for (uint32_t p = 0; p < args->n / kPanel; ++p) {
+    const int8_t* panel =
+        static_cast<const int8_t*>(args->w) + static_cast<ptrdiff_t>(p) * args->w_stride;
+    uint32_t m = 0;
+    for (; args->m - m >= kTogether; m += kTogether) run_panel<kTogether>(args, panel, m, p);
+    if (m < args->m) run_panel<1>(args, panel, m, p);
+  }
 }
 
 }  // namespace
 
 extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s8s8_3x16x4_neon", LayoutId::k_k4n16, Lhs::kS8, kMr, kPanel, kKr, 1, 1, 1, false, run},
+    {"gemm_s8s8_8x16x4_neon", LayoutId::k_k4n16, Lhs::kS8, kMr, kPanel, kKr, 1, 1, 1, false, run},
 };
 
 }  // namespace qk::QK_TIER
