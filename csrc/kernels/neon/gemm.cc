@@ -123,10 +123,22 @@ void run(const TileArgs* args) {
   }
 }
 
+constexpr GemmKernel make_kernel() {
+  GemmKernel kernel{};
+  kernel.name = "gemm_s8s8_8x16x4_neon";
+  kernel.layout = LayoutId::k_k4n16;
+  kernel.lhs = Lhs::kS8;
+  kernel.mr = kMr;
+  kernel.nr = kPanel;
+  kernel.kr = kKr;
+  kernel.nr_row = 16 * kPanel;
+  kernel.gmacs = 10;
+  kernel.run = run;
+  return kernel;
+}
+
 }  // namespace
 
-extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s8s8_8x16x4_neon", LayoutId::k_k4n16, Lhs::kS8, kMr, kPanel, kKr, 1, 1, 1, false, run},
-};
+extern const GemmKernel gemm_kernels[] = {make_kernel()};
 
 }  // namespace qk::QK_TIER

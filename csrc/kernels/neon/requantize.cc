@@ -9,13 +9,7 @@ namespace qk::QK_TIER {
 
 void epilogue_int32(const EpilogueArgs* args) { run_epilogue<KindInt32>(*args); }
 
-void epilogue_float(const EpilogueArgs* args) {
-  if (args->bias_f != nullptr) {
-    run_epilogue<KindFloat<true>>(*args);
-  } else {
-    run_epilogue<KindFloat<false>>(*args);
-  }
-}
+void epilogue_float(const EpilogueArgs* args) { run_float(*args); }
 
 void epilogue_nearest(const EpilogueArgs* args) { run_epilogue<KindNearest>(*args); }
 

@@ -113,11 +113,22 @@ void run(const TileArgs* args) {
   by_rows[args->m - 1](args);
 }
 
+constexpr GemmKernel make_kernel() {
+  GemmKernel kernel{};
+  kernel.name = "gemm_s8s8_6x16x4_neon_dotprod";
+  kernel.layout = LayoutId::k_k4n16;
+  kernel.lhs = Lhs::kS8;
+  kernel.mr = kMr;
+  kernel.nr = kPanel;
+  kernel.kr = kKr;
+  kernel.nr_row = 16 * kPanel;
+  kernel.gmacs = 70;
+  kernel.run = run;
+  return kernel;
+}
+
 }  // namespace
 
-extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s8s8_6x16x4_neon_dotprod", LayoutId::k_k4n16, Lhs::kS8, kMr, kPanel, kKr, 1, 1, 1, false,
-     run},
-};
+extern const GemmKernel gemm_kernels[] = {make_kernel()};
 
 }  // namespace qk::QK_TIER

@@ -121,13 +121,25 @@ void run(const TileArgs* args) {
   by_rows[args->m - 1](args);
 }
 
+template <bool Signed>
+constexpr GemmKernel make_kernel(const char* name) {
+  GemmKernel kernel{};
+  kernel.name = name;
+  kernel.layout = LayoutId::k_k4n16;
+  kernel.lhs = Signed ? Lhs::kS8 : Lhs::kU8;
+  kernel.mr = kMr;
+  kernel.nr = kPanel;
+  kernel.kr = kKr;
+  kernel.m_min = kRowsMin;
+  kernel.gmacs = 250;
+  kernel.run = run<Signed>;
+  kernel.arrange = arrange;
+  return kernel;
+}
+
 }  // namespace
 
-extern const GemmKernel gemm_kernels[] = {
-    {"gemm_s8s8_6x16x8_neon_i8mm", LayoutId::k_k4n16, Lhs::kS8, kMr, kPanel, kKr, 1, kRowsMin, 1,
-     false, run<true>, arrange},
-    {"gemm_u8s8_6x16x8_neon_i8mm", LayoutId::k_k4n16, Lhs::kU8, kMr, kPanel, kKr, 1, kRowsMin, 1,
-     false, run<false>, arrange},
-};
+extern const GemmKernel gemm_kernels[] = {make_kernel<true>("gemm_s8s8_6x16x8_neon_i8mm"),
+                                          make_kernel<false>("gemm_u8s8_6x16x8_neon_i8mm")};
 
 }  // namespace qk::QK_TIER
