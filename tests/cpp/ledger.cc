@@ -43,7 +43,10 @@ void for_each_function(const TierInfo& info, F f) {
     f(std::string(name) + "_" + info.name, reinterpret_cast<void (*)()>(function));
   };
   for (uint32_t k = 0; k < own.gemm_count; ++k) {
-    f(own.gemm[k].name, reinterpret_cast<void (*)()>(own.gemm[k].run));
+    const GemmKernel& kernel = own.gemm[k];
+    f(kernel.name, reinterpret_cast<void (*)()>(kernel.run));
+    if (kernel.arrange == nullptr) continue;
+    f("arrange_" + std::string(kernel.name), reinterpret_cast<void (*)()>(kernel.arrange));
   }
   for (uint32_t k = 0; k < own.depthwise_count; ++k) {
     f(own.depthwise[k].name, reinterpret_cast<void (*)()>(own.depthwise[k].run));

@@ -90,7 +90,7 @@ void run_gemm(const GemmEntry& entry, const GemmCase& c, Random& random) {
     for (size_t p = 0; p < panels; ++p) {
       const ArrangeArgs arrange{w.data() + p * panel, arranged.data() + p * arranged_panel,
                                 static_cast<uint32_t>(depth)};
-      kernel.arrange(&arrange);
+      call(kernel.arrange, &arrange);
     }
     args.w = arranged.data();
     args.w_stride = static_cast<ptrdiff_t>(arranged_panel);
