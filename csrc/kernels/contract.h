@@ -67,7 +67,7 @@ struct GemmKernel {
   uint16_t gmacs;          // GMAC/s of a core, roughly: whether threads pay
   bool overlaps;           // calls `between` once a step: the vector units are idle meanwhile
   void (*run)(const TileArgs*);
-  void (*arrange)(const ArrangeArgs*) = nullptr;  // null, or: once a panel, before all its tiles
+  void (*arrange)(const ArrangeArgs*);  // null, or: once a panel, before all its tiles
 };
 
 // ---------------------------------------------------------------------------------------------
