@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "arrays.h"
+#include "plain.h"
 
 namespace qk_python {
 namespace {
 
 using Int32Vector = py::array_t<int32_t, py::array::c_style>;
-
-size_t itemsize(qk_dtype dtype) {
-  return dtype == QK_INT8 || dtype == QK_UINT8      ? 1
-         : dtype == QK_INT32 || dtype == QK_FLOAT32 ? 4
-                                                    : 2;
-}
 
 // The bytes of x and out must be what the prepared op will touch.
 void check_io(const py::array& x, const py::array& out, const qk_output& output, int axes) {
@@ -29,46 +25,37 @@ void check_io(const py::array& x, const py::array& out, const qk_output& output,
   require(out.writeable(), "out is read-only");
 }
 
-// A NumPy array (no subclass) of this dtype in native order, aligned, not empty, whose last axis has
-// `last` contiguous elements and whose rows lie at one distance: what a prepared op takes as it is.
+// A plain array of this dtype, not empty, whose last axis has `last` contiguous elements and whose
+// rows lie at one distance: what a prepared op takes as it is.
 struct PlainRows {
   bool plain = false;
   uint8_t* data = nullptr;
   int64_t rows = 1;
   ptrdiff_t stride = 0;
 
-  PlainRows(const py::handle& object, qk_dtype dtype, int64_t last) {
-    const auto& numpy = py::detail::npy_api::get();
-    if (Py_TYPE(object.ptr()) != numpy.PyArray_Type_ || dtype == QK_BFLOAT16) return;
-    const auto array = py::reinterpret_borrow<py::array>(object);
-    const py::dtype type = array.dtype();
-    const char kind = dtype == QK_UINT8 ? 'u' : dtype == QK_INT8 || dtype == QK_INT32 ? 'i' : 'f';
-    constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-    const py::ssize_t axes = array.ndim();
-    if (type.kind() != kind || static_cast<size_t>(type.itemsize()) != itemsize(dtype) ||
-        type.byteorder() == '>' || (array.flags() & kAligned) == 0 || axes < 1 ||
-        array.size() == 0 || array.shape(axes - 1) != last || !contiguous_last(array)) {
-      return;
-    }
-    stride = axes > 1 ? array.strides(axes - 2) : 0;
+  PlainRows(const PlainArray& array, qk_dtype dtype, int64_t last) {
+    if (!array || array.dtype() != dtype || array.axes() < 1 || array.size() == 0) return;
+    const int axes = array.axes();
+    const auto step = static_cast<ptrdiff_t>(itemsize(dtype));
+    if (array.extent(axes - 1) != last || (last > 1 && array.stride(axes - 1) != step)) return;
+    stride = axes > 1 ? array.stride(axes - 2) : 0;
     ptrdiff_t expected = stride;
-    for (py::ssize_t axis = axes - 2; axis >= 0; --axis) {
-      const int64_t extent = array.shape(axis);
-      if (extent > 1 && array.strides(axis) != expected) {
+    for (int axis = axes - 2; axis >= 0; --axis) {
+      const int64_t extent = array.extent(axis);
+      if (extent > 1 && array.stride(axis) != expected) {
         if (rows > 1) return;
-        expected = stride = array.strides(axis);  // the axes inside have one element
+        expected = stride = array.stride(axis);  // the axes inside have one element
       }
       rows *= extent;
       expected *= extent;
     }
-    data = static_cast<uint8_t*>(const_cast<void*>(array.data()));
+    data = array.data();
     plain = true;
   }
 
-  // First and last byte, for the question whether two arrays may share memory.
-  const uint8_t* first() const { return stride < 0 ? data + (rows - 1) * stride : data; }
-  const uint8_t* end(size_t row_bytes) const {
-    return (stride < 0 ? data : data + (rows - 1) * stride) + row_bytes;
+  Span span(size_t row_bytes) const {
+    const ptrdiff_t last = (rows - 1) * stride;
+    return {data + std::min<ptrdiff_t>(last, 0), data + std::max<ptrdiff_t>(last, 0) + row_bytes};
   }
 };
 
@@ -80,7 +67,6 @@ class Linear {
     k_ = info.k;
     const OutputArguments arguments(kwargs, n_);
     output_ = arguments.output;
-    out_dtype_ = py::dtype(py::str(kwargs["out_dtype"]).cast<std::string>());
     raise_if_error(qk_linear_prepare(packed_->get(), &arguments.output, &op_));
   }
   ~Linear() { qk_linear_free(op_); }
@@ -108,44 +94,29 @@ class Linear {
 
   // The op on plain arrays, whole: out or a new array; None when an array is not plain, or the two
   // may overlap, and the general way through Python must be taken.
-  py::object call(const py::object& x, const py::object& out) const {
-    const PlainRows from(x, output_.x_dtype, k_);
+  py::object call(py::handle x, py::handle out) const {
+    const PlainArray source(x);
+    const PlainRows from(source, output_.x_dtype, k_);
     if (!from.plain) return py::none();
-    const auto source = py::reinterpret_borrow<py::array>(x);
-    py::object result = out;
-    if (out.is_none()) {
-      std::vector<py::ssize_t> shape(source.shape(), source.shape() + source.ndim());
-      shape.back() = n_;
-      result = py::array(out_dtype_, shape);
+    const py::object result = out.is_none() ? source.like(output_.out_dtype, source.axes() - 1, n_)
+                                            : py::reinterpret_borrow<py::object>(out);
+    const PlainArray target(result);
+    const PlainRows to(target, output_.out_dtype, n_);
+    const size_t x_bytes = static_cast<size_t>(k_) * itemsize(output_.x_dtype);
+    const size_t out_bytes = static_cast<size_t>(n_) * itemsize(output_.out_dtype);
+    if (!to.plain || !target.writeable() || !source.same_shape(target, source.axes() - 1) ||
+        (to.stride == 0 && to.rows > 1) || from.span(x_bytes).overlaps(to.span(out_bytes))) {
+      return py::none();
     }
-    const PlainRows to(result, output_.out_dtype, n_);
-    if (!to.plain) return py::none();
-    if (!out.is_none()) {
-      const auto target = py::reinterpret_borrow<py::array>(out);
-      const size_t x_bytes = static_cast<size_t>(k_) * itemsize(output_.x_dtype);
-      const size_t out_bytes = static_cast<size_t>(n_) * itemsize(output_.out_dtype);
-      if (!target.writeable() || target.ndim() != source.ndim() || to.rows != from.rows ||
-          (to.stride == 0 && to.rows > 1) ||
-          (from.first() < to.end(out_bytes) && to.first() < from.end(x_bytes))) {
-        return py::none();
-      }
-      for (py::ssize_t axis = 0; axis + 1 < source.ndim(); ++axis) {
-        if (target.shape(axis) != source.shape(axis)) return py::none();
-      }
-    }
-    qk_status status = QK_OK;
-    {
-      const py::gil_scoped_release release;
-      status = qk_linear_run(op_, from.rows, from.data, from.stride, to.data, to.stride, nullptr);
-    }
-    raise_if_error(status);
+    raise_if_error(unlocked([&] {
+      return qk_linear_run(op_, from.rows, from.data, from.stride, to.data, to.stride, nullptr);
+    }));
     return result;
   }
 
  private:
   std::shared_ptr<Packed> packed_;
   qk_output output_{};
-  py::dtype out_dtype_;
   int64_t n_ = 0;
   int64_t k_ = 0;
   qk_linear* op_ = nullptr;
