@@ -41,7 +41,7 @@ std::optional<int64_t> integer(py::handle number) {
 
 // Scales are positive, so their lower bound is left out, and comparing with it finds a denormal
 // number that this thread flushes to zero.
-bool inside(float value, float lo, float hi) { return value > lo && value <= hi; }
+bool inside(float value, float lo, float hi) { return (value > lo) & (value <= hi); }
 bool inside(int32_t value, int32_t lo, int32_t hi) { return value >= lo && value <= hi; }
 
 // A number of a type that is surely meant as one: bool is none.
@@ -126,9 +126,9 @@ PlainParameter<T>::PlainParameter(py::handle value, T lo, T hi) {
   if (!array || array.dtype() != dtype_for(T{}) || array.axes() > 1 || !array.dense()) return;
   const auto* const elements = static_cast<const T*>(static_cast<const void*>(array.data()));
   const int64_t size = array.size();
-  bool all = true;
-  for (int64_t i = 0; i < size; ++i) all = inside(elements[i], lo, hi) && all;
-  if (!all) return;
+  int outside = 0;  // no early end: for the vectors
+  for (int64_t i = 0; i < size; ++i) outside |= static_cast<int>(!inside(elements[i], lo, hi));
+  if (outside != 0) return;
   plain_ = true;
   if (array.axes() == 0) {
     number_ = *elements;
@@ -156,8 +156,7 @@ template class PlainParameter<float>;
 template class PlainParameter<int32_t>;
 
 bool is_text(py::handle value, const char* text) {
-  return PyUnicode_Check(value.ptr()) &&
-         PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
+  return PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
 }
 
 }  // namespace qk_python
