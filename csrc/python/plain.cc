@@ -109,9 +109,9 @@ bool PlainArray::same_shape(const PlainArray& other, int axes) const {
          std::equal(array_->dimensions, array_->dimensions + axes, other.array_->dimensions);
 }
 
-py::array PlainArray::like(qk_dtype dtype, int axes, std::optional<int64_t> last) const {
+py::array PlainArray::like(qk_dtype dtype, int axes, std::initializer_list<int64_t> more) const {
   std::vector<py::ssize_t> shape(array_->dimensions, array_->dimensions + axes);
-  if (last) shape.push_back(*last);
+  shape.insert(shape.end(), more.begin(), more.end());
   return py::array(numpy_dtype(dtype), std::move(shape));
 }
 

@@ -9,6 +9,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -50,8 +51,8 @@ class PlainArray {
   Span span() const;                          // of a dense array
   // As many axes, and the same extents in the first `axes`.
   bool same_shape(const PlainArray& other, int axes) const;
-  // A new array with the extents of the first `axes` axes, and perhaps one more axis.
-  py::array like(qk_dtype dtype, int axes, std::optional<int64_t> last = std::nullopt) const;
+  // A new array with the extents of the first `axes` axes, and more axes after them.
+  py::array like(qk_dtype dtype, int axes, std::initializer_list<int64_t> more = {}) const;
 
  private:
   const py::detail::PyArray_Proxy* array_ = nullptr;

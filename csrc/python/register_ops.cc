@@ -98,8 +98,9 @@ class Linear {
     const PlainArray source(x);
     const PlainRows from(source, output_.x_dtype, k_);
     if (!from.plain) return py::none();
-    const py::object result = out.is_none() ? source.like(output_.out_dtype, source.axes() - 1, n_)
-                                            : py::reinterpret_borrow<py::object>(out);
+    const py::object result = out.is_none()
+                                  ? source.like(output_.out_dtype, source.axes() - 1, {n_})
+                                  : py::reinterpret_borrow<py::object>(out);
     const PlainArray target(result);
     const PlainRows to(target, output_.out_dtype, n_);
     const size_t x_bytes = static_cast<size_t>(k_) * itemsize(output_.x_dtype);
@@ -141,18 +142,9 @@ class Conv2d {
 
   void run(const py::array& x, py::array out) const {
     check_io(x, out, output_, 4);
-    const qk_conv_geometry& g = geometry_;
-    const auto extent = [](int64_t in, int64_t pads, int64_t kernel, int64_t stride,
-                           int64_t dilation) {
-      const int64_t room = in + pads - dilation * (kernel - 1) - 1;
-      return room < 0 ? 0 : room / stride + 1;
-    };
-    const int64_t oh =
-        extent(x.shape(1), g.pad_top + g.pad_bottom, info_.kh, g.stride_h, g.dilation_h);
-    const int64_t ow =
-        extent(x.shape(2), g.pad_left + g.pad_right, info_.kw, g.stride_w, g.dilation_w);
+    const std::array<int64_t, 2> pixels = output_pixels(x.shape(1), x.shape(2));
     require(x.shape(3) == info_.c * info_.groups && out.shape(0) == x.shape(0) &&
-                out.shape(1) == oh && out.shape(2) == ow && out.shape(3) == info_.n,
+                out.shape(1) == pixels[0] && out.shape(2) == pixels[1] && out.shape(3) == info_.n,
             "shapes");
     const std::array<ptrdiff_t, 3> x_strides = {x.strides(0), x.strides(1), x.strides(2)};
     const std::array<ptrdiff_t, 3> out_strides = {out.strides(0), out.strides(1), out.strides(2)};
@@ -161,15 +153,66 @@ class Conv2d {
     const int64_t w = x.shape(2);
     const void* from = x.data();
     void* to = out.mutable_data();
-    qk_status status = QK_OK;
-    {
-      const py::gil_scoped_release release;
-      status = qk_conv2d_run(op_, batch, h, w, from, x_strides.data(), to, out_strides.data());
+    raise_if_error(unlocked([&] {
+      return qk_conv2d_run(op_, batch, h, w, from, x_strides.data(), to, out_strides.data());
+    }));
+  }
+
+  // As Linear::call, on dense images.
+  py::object call(py::handle x, py::handle out) const {
+    const PlainArray from(x);
+    if (!from || from.dtype() != output_.x_dtype || !from.dense() || from.axes() < 3) {
+      return py::none();
     }
-    raise_if_error(status);
+    const int leading = from.axes() - 3;
+    const int64_t h = from.extent(leading);
+    const int64_t w = from.extent(leading + 1);
+    const std::array<int64_t, 2> pixels = output_pixels(h, w);
+    if (from.size() == 0 || from.extent(leading + 2) != info_.c * info_.groups || pixels[0] < 1 ||
+        pixels[1] < 1) {
+      return py::none();
+    }
+    const py::object result =
+        out.is_none() ? from.like(output_.out_dtype, leading, {pixels[0], pixels[1], info_.n})
+                      : py::reinterpret_borrow<py::object>(out);
+    const PlainArray to(result);
+    if (!to || to.dtype() != output_.out_dtype || !to.dense() || !to.writeable() ||
+        !to.same_shape(from, leading) || to.extent(leading) != pixels[0] ||
+        to.extent(leading + 1) != pixels[1] || to.extent(leading + 2) != info_.n ||
+        to.span().overlaps(from.span())) {
+      return py::none();
+    }
+    const std::array<ptrdiff_t, 3> x_strides = dense_strides(from);
+    const std::array<ptrdiff_t, 3> out_strides = dense_strides(to);
+    raise_if_error(unlocked([&] {
+      return qk_conv2d_run(op_, from.extents(0, leading), h, w, from.data(), x_strides.data(),
+                           to.data(), out_strides.data());
+    }));
+    return result;
   }
 
  private:
+  // Rows and columns of the output for an image of h x w.
+  std::array<int64_t, 2> output_pixels(int64_t h, int64_t w) const {
+    const qk_conv_geometry& g = geometry_;
+    const auto extent = [](int64_t in, int64_t pads, int64_t kernel, int64_t stride,
+                           int64_t dilation) {
+      const int64_t room = in + pads - dilation * (kernel - 1) - 1;
+      return room < 0 ? 0 : room / stride + 1;
+    };
+    return {extent(h, g.pad_top + g.pad_bottom, info_.kh, g.stride_h, g.dilation_h),
+            extent(w, g.pad_left + g.pad_right, info_.kw, g.stride_w, g.dilation_w)};
+  }
+
+  // Bytes from image to image, row to row, pixel to pixel, whatever NumPy says for axes of one.
+  static std::array<ptrdiff_t, 3> dense_strides(const PlainArray& images) {
+    const int channels = images.axes() - 1;
+    const auto pixel = static_cast<ptrdiff_t>(images.extent(channels)) *
+                       static_cast<ptrdiff_t>(itemsize(images.dtype()));
+    const auto row = static_cast<ptrdiff_t>(images.extent(channels - 1)) * pixel;
+    return {static_cast<ptrdiff_t>(images.extent(channels - 2)) * row, row, pixel};
+  }
+
   std::shared_ptr<Packed> packed_;
   qk_packed_info info_{};
   qk_output output_{};
@@ -291,6 +334,7 @@ void register_ops(py::module_& module) {
            py::arg("row_zero_point") = py::none());
   py::class_<Conv2d>(module, "Conv2d")
       .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>(), py::arg("packed").none(false))
+      .def("call", &Conv2d::call, py::arg("x"), py::arg("out"))
       .def("run", &Conv2d::run, py::arg("x"), py::arg("out"));
   module.def("gemm_batch", gemm_batch, py::arg("a"), py::arg("b"), py::arg("a_zero_point"),
              py::arg("b_zero_point"), py::arg("out"));

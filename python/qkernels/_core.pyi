@@ -118,6 +118,9 @@ class Conv2d:
     def run(self, x: Array, out: Array) -> None:
         """x (B, H, W, C), out (B, OH, OW, N): last axis contiguous, others at any stride."""
 
+    def call(self, x: object, out: object) -> Array | None:
+        """As `Linear.call`, for C-contiguous x (..., H, W, C) and out (..., OH, OW, N)."""
+
 def gemm_batch(a: Array, b: Array, a_zero_point: int, b_zero_point: int, out: Array) -> None:
     """a (..., M, K), b (..., K, N), out int32 (..., M, N), equal leading shapes (broadcast views
     with stride 0 allowed); b is packed a matrix at a time, once where its stride is 0."""

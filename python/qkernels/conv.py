@@ -373,7 +373,9 @@ def conv2d_int8(
 
 
 def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
-    """The callable of `bind`: a prepared op for each dtype of x and, under "same", each padding."""
+    """The callable of `bind`: a prepared op for each dtype of x and, under "same", each padding.
+    What a shape of x has come to is kept: its op's `call`, which takes plain arrays whole in the
+    core and gives None for any other x or out."""
     info, geometry = weights._info, weights._geometry
     kernel = (info["kh"], info["kw"])
     channels_in, channels_out = info["c"] * info["groups"], info["n"]
@@ -381,6 +383,7 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
     given = forms.Weights(weights._scale, weights._zero_point, weights._bias)
     del weights  # the callable is kept by the weights: no cycle
     known: dict[Any, tuple[_core.Conv2d, forms.Form]] = {}
+    direct: dict[Any, Callable[[Any, Any], Array | None]] = {}
 
     def op_for(dtype: str, pads: Pads) -> tuple[_core.Conv2d, forms.Form]:
         def make(**arguments: Any) -> _core.Conv2d:
@@ -400,6 +403,18 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
         return remember(known, (dtype, pads), prepared)
 
     def conv2d(x: Any, out: Any = None) -> Any:
+        if type(x) is np.ndarray:
+            call = direct.get((x.dtype, x.shape))
+            if call is not None:
+                try:
+                    result = call(x, out)
+                except _core.CoreError as error:
+                    raise from_core(error, "conv2d_int8") from None
+                if result is not None:
+                    return result
+        return general(x, out)
+
+    def general(x: Any, out: Any) -> Any:
         source = arrays.operand(x, "x")
         nhwc = _as_nhwc(source.data, layout, "x")
         *batch, height, width, channels = nhwc.shape
@@ -418,6 +433,8 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
                 f"the output would have {max(rows, 0)} rows and {max(columns, 0)} columns: x has "
                 f"{height} x {width} pixels, padding {pads}, the kernel spans {reach}"
             )
+        if layout == "NHWC" and form.quantize is None and type(x) is np.ndarray:
+            remember(direct, (x.dtype, x.shape), lambda: op.call)
         shape = (*batch, rows, columns, channels_out)
         into = None
         if out is not None:
