@@ -98,11 +98,15 @@ def gemm_int8(
     array([[-32515,    250],
            [     3,      4]], dtype=int32)
     """
-    if type(b) is PackedGemm and type(a) is np.ndarray and a.ndim > 1:
-        if type(a_zero_point) is int and type(b_zero_point) is int:
-            done = _plain(a, b._calls.get((a_zero_point, b_zero_point)), out)
-            if done is not None:
-                return done
+    if (
+        type(b) is PackedGemm
+        and type(a_zero_point) is type(b_zero_point) is int
+        and type(a) is np.ndarray
+        and a.ndim > 1
+    ):
+        done = _plain(a, b._calls.get((a_zero_point, b_zero_point)), out)
+        if done is not None:
+            return done
     left = _codes(a, "a")
     if left.data.ndim < 2:
         raise QKernelsValueError(f"a must have shape (..., M, K), not {left.data.shape}")

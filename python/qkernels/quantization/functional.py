@@ -43,7 +43,7 @@ def quantize(
     >>> qk.quantize(np.array([-1.0, 0.25, 0.75, 9.0], np.float32), 0.5, 1)
     array([-1,  1,  3, 19], dtype=int8)
     """
-    done: Any = _core.quantize(x, scale, zero_point, axis, dtype, out)
+    done = _core.quantize(x, scale, zero_point, axis, dtype, out)
     if done is not None:
         return done
     source = real_operand(x, "x", "quantize")
@@ -93,7 +93,7 @@ def dequantize(
     array([[0.5, 1. ],
            [6. , 8. ]], dtype=float32)
     """
-    done: Any = _core.dequantize(q, scale, zero_point, axis, out)
+    done = _core.dequantize(q, scale, zero_point, axis, out)
     if done is not None:
         return done
     source = arrays.operand(q, "q")
@@ -136,7 +136,7 @@ def dynamic_quantize(
     >>> scale * 127
     array([  1., 127.], dtype=float32)
     """
-    done: Any = _core.dynamic_quantize(x, granularity, scheme)
+    done = _core.dynamic_quantize(x, granularity, scheme)
     if done is not None:
         return done
     checks.choice(granularity, ("per_row", "per_tensor"), "granularity")
@@ -185,9 +185,7 @@ def requantize(
     >>> qk.requantize(np.array([-300, 25, 75, 99999], np.int32), 0.02)
     array([ -6,   0,   2, 127], dtype=int8)
     """
-    done: Any = _core.requantize(
-        acc, scale, zero_point, axis, bias, dtype, activation, rounding, out
-    )
+    done = _core.requantize(acc, scale, zero_point, axis, bias, dtype, activation, rounding, out)
     if done is not None:
         return done
     source = arrays.operand(acc, "acc")
