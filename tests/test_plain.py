@@ -502,6 +502,24 @@ def test_conv_with_packed_weights(rng, padding, stride):
     same(calls["int8"](x.view(np.uint8)), calls["int8"](x.view(np.uint8).view(Sub)))
 
 
+def test_kept_conv_calls_refuse_what_they_would_refuse_anew(rng):
+    packed = qk.pack_conv2d(rng.normal(size=(6, 5, 3, 3)).astype(np.float32))
+    x = rng.integers(-128, 128, (1, 8, 8, 5)).astype(np.int8)
+    given: dict[str, Any] = {"x_scale": 1.0, "x_zero_point": 1, "out_scale": 1.0}
+    want = packed.bind(**given)(x)
+    for _ in range(2):
+        same(qk.conv2d_int8(x, packed, **given), want)
+    same(qk.conv2d_int8(x, packed, **given | {"x_scale": np.ones((), np.float32)}), want)
+    for name, value in (("x_scale", True), ("x_zero_point", True), ("x_zero_point", 1.0)):
+        with pytest.raises(qk.QKernelsError, match=name):  # though it equals the one before
+            qk.conv2d_int8(x, packed, **given | {name: value})
+    for name, value in (("bias", [1] * 6), ("weight_scale", 1.0), ("groups", 1), ("padding", 0)):
+        with pytest.raises(qk.QKernelsError, match=f"{name} is given beside a packed weight"):
+            qk.conv2d_int8(x, packed, **given, **{name: value})
+    with pytest.raises(qk.QKernelsError, match="weight_zero_point is given beside"):
+        qk.conv2d_int8(x, packed, **given, weight_zero_point=False)
+
+
 def test_many_threads_at_once(rng):
     x = rng.normal(size=(8, 256)).astype(np.float32)
     scale = rng.uniform(0.01, 0.1, 256).astype(np.float32)

@@ -86,10 +86,6 @@ PlainArray::PlainArray(py::handle object, std::optional<qk_dtype> dtype) {
   dtype_ = *dtype;
 }
 
-uint8_t* PlainArray::data() const {
-  return static_cast<uint8_t*>(static_cast<void*>(array_->data));
-}
-
 bool PlainArray::dense() const { return (array_->flags & Numpy::NPY_ARRAY_C_CONTIGUOUS_) != 0; }
 
 bool PlainArray::writeable() const { return (array_->flags & Numpy::NPY_ARRAY_WRITEABLE_) != 0; }
@@ -101,7 +97,8 @@ int64_t PlainArray::extents(int first, int end) const {
 }
 
 Span PlainArray::span() const {
-  return {data(), data() + static_cast<size_t>(size()) * itemsize(dtype_)};
+  const auto* const first = static_cast<const uint8_t*>(data());
+  return {first, first + static_cast<size_t>(size()) * itemsize(dtype_)};
 }
 
 bool PlainArray::same_shape(const PlainArray& other, int axes) const {
@@ -124,7 +121,7 @@ PlainParameter<T>::PlainParameter(py::handle value, T lo, T hi) {
   }
   const PlainArray array(value);
   if (!array || array.dtype() != dtype_for(T{}) || array.axes() > 1 || !array.dense()) return;
-  const auto* const elements = static_cast<const T*>(static_cast<const void*>(array.data()));
+  const auto* const elements = static_cast<const T*>(array.data());
   const int64_t size = array.size();
   int outside = 0;  // no early end: for the vectors
   for (int64_t i = 0; i < size; ++i) outside |= static_cast<int>(!inside(elements[i], lo, hi));
@@ -140,8 +137,9 @@ PlainParameter<T>::PlainParameter(py::handle value, T lo, T hi) {
 
 template <typename T>
 Span PlainParameter<T>::span() const {
-  const auto* const first = static_cast<const uint8_t*>(static_cast<const void*>(vector_));
-  return {first, scalar() ? first : first + static_cast<size_t>(length_) * sizeof(T)};
+  const void* const first = vector_;
+  const void* const end = scalar() ? vector_ : vector_ + length_;
+  return {static_cast<const uint8_t*>(first), static_cast<const uint8_t*>(end)};
 }
 
 template <typename T>

@@ -43,7 +43,7 @@ class PlainArray {
   int axes() const { return array_->nd; }
   int64_t extent(int axis) const { return array_->dimensions[axis]; }
   ptrdiff_t stride(int axis) const { return array_->strides[axis]; }
-  uint8_t* data() const;
+  void* data() const { return array_->data; }
   bool dense() const;  // C-contiguous
   bool writeable() const;
   int64_t size() const { return extents(0, axes()); }

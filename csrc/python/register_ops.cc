@@ -49,7 +49,7 @@ struct PlainRows {
       rows *= extent;
       expected *= extent;
     }
-    data = array.data();
+    data = static_cast<uint8_t*>(array.data());
     plain = true;
   }
 
@@ -98,9 +98,8 @@ class Linear {
     const PlainArray source(x);
     const PlainRows from(source, output_.x_dtype, k_);
     if (!from.plain) return py::none();
-    const py::object result = out.is_none()
-                                  ? source.like(output_.out_dtype, source.axes() - 1, {n_})
-                                  : py::reinterpret_borrow<py::object>(out);
+    py::object result = out.is_none() ? source.like(output_.out_dtype, source.axes() - 1, {n_})
+                                      : py::reinterpret_borrow<py::object>(out);
     const PlainArray target(result);
     const PlainRows to(target, output_.out_dtype, n_);
     const size_t x_bytes = static_cast<size_t>(k_) * itemsize(output_.x_dtype);
@@ -172,9 +171,9 @@ class Conv2d {
         pixels[1] < 1) {
       return py::none();
     }
-    const py::object result =
-        out.is_none() ? from.like(output_.out_dtype, leading, {pixels[0], pixels[1], info_.n})
-                      : py::reinterpret_borrow<py::object>(out);
+    py::object result = out.is_none()
+                            ? from.like(output_.out_dtype, leading, {pixels[0], pixels[1], info_.n})
+                            : py::reinterpret_borrow<py::object>(out);
     const PlainArray to(result);
     if (!to || to.dtype() != output_.out_dtype || !to.dense() || !to.writeable() ||
         !to.same_shape(from, leading) || to.extent(leading) != pixels[0] ||

@@ -184,7 +184,7 @@ py::object requantize(py::handle acc, py::handle scale, py::handle zero_point, p
   const Pass pass(from, axis, out, codes->dtype, multipliers, addends);
   if (!pass) return py::none();
   const qk_shape3 shape = pass.shape();
-  const auto* const sums = static_cast<const int32_t*>(static_cast<const void*>(from.data()));
+  const auto* const sums = static_cast<const int32_t*>(from.data());
   const float* const m = multipliers.over(shape.channels);
   const int32_t* const b = bias.is_none() ? nullptr : addends.over(shape.channels);
   const int32_t lo = relu ? std::max(codes->lo, zero.number()) : codes->lo;
@@ -220,8 +220,8 @@ py::object dynamic_quantize(py::handle x, py::handle granularity, py::handle sch
   const py::array scale = from.like(QK_FLOAT32, axes);
   const py::array zero_point = from.like(code, axes);
   void* const codes = PlainArray(q).data();
-  auto* const scales = static_cast<float*>(static_cast<void*>(PlainArray(scale).data()));
-  uint8_t* const narrow = PlainArray(zero_point).data();
+  auto* const scales = static_cast<float*>(PlainArray(scale).data());
+  auto* const narrow = static_cast<uint8_t*>(PlainArray(zero_point).data());
   std::vector<int32_t> zeros(symmetric ? 0 : static_cast<size_t>(rows));
   const qk_status status = unlocked([&] {
     return qk_dynamic_quantize(from.data(), from.dtype(), rows, columns, symmetric ? 1 : 0, codes,

@@ -15,6 +15,7 @@ from qkernels.arrays import Array
 from qkernels.checks import Scale, ZeroPoint
 from qkernels.errors import QKernelsValueError, from_core
 from qkernels.linear import (
+    PLAIN,
     channel_parameters,
     integer_weights,
     prepare,
@@ -344,7 +345,11 @@ def conv2d_int8(
             dilation=1 if dilation is None else dilation,
             groups=1 if groups is None else groups,
         )
-    else:
+    elif not (
+        bias is weight_scale is weight_layout is stride is padding is dilation is groups is None
+        and type(weight_zero_point) is int
+        and weight_zero_point == 0
+    ):
         refuse_beside_packed(
             bias=bias, weight_scale=weight_scale, weight_zero_point=weight_zero_point
         )
@@ -359,6 +364,23 @@ def conv2d_int8(
                 raise QKernelsValueError(
                     f"{name} is given beside a packed weight: it belongs in pack_conv2d"
                 )
+    fixed = (
+        layout,
+        x_scale,
+        x_zero_point,
+        out_scale,
+        out_zero_point,
+        out_dtype,
+        activation,
+        rounding,
+    )
+    key = (*fixed, *map(type, fixed))  # True equals 1, but is no zero point
+    try:
+        call = weight._calls.get(key)
+    except TypeError:  # something unhashable, for example an array
+        call = None
+    if call is not None:
+        return call(x, out)
     call = weight.bind(
         layout=layout,
         x_scale=x_scale,
@@ -369,6 +391,8 @@ def conv2d_int8(
         activation=activation,
         rounding=rounding,
     )
+    if all(isinstance(part, PLAIN) for part in fixed):
+        remember(weight._calls, key, lambda: call)
     return call(x, out)
 
 
