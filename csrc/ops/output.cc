@@ -66,22 +66,18 @@ size_t dtype_size(qk_dtype dtype) {
   return 4;
 }
 
-// tensorflow/lite/kernels/internal/quantization_util.cc, QuantizeMultiplier: round half away from
-// zero, and multipliers below 2^-32 are 0.
-void quantize_multiplier(double multiplier, int32_t* mantissa, int32_t* shift) {
-  int exponent = 0;
-  const double fraction = std::frexp(multiplier, &exponent);
-  auto fixed = static_cast<int64_t>(std::round(fraction * static_cast<double>(int64_t{1} << 31)));
-  if (fixed == int64_t{1} << 31) {
-    fixed /= 2;
-    ++exponent;
+qk_status check_scales(const float* scale, int64_t n) {
+  int refused = 0;  // all at once first, for the vectors
+  for (int64_t i = 0; i < n; ++i) {
+    refused |= static_cast<int>(!(scale[i] > 0)) |
+               static_cast<int>(!(scale[i] <= std::numeric_limits<float>::max()));
   }
-  if (exponent < -31) {
-    exponent = 0;
-    fixed = 0;
+  for (int64_t i = 0; refused != 0 && i < n; ++i) {
+    if (positive(scale[i])) continue;
+    return fail(QK_INVALID_ARGUMENT, "scale must be finite and positive, got %g at index %" PRId64,
+                static_cast<double>(scale[i]), i);
   }
-  *mantissa = static_cast<int32_t>(fixed);
-  *shift = exponent;
+  return QK_OK;
 }
 
 qk_status Output::check(const qk_packed& packed) const {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "kernels/contract.h"
@@ -23,8 +24,27 @@ inline Real real_of(qk_dtype dtype) { return static_cast<Real>(dtype - QK_FLOAT3
 inline int32_t lowest(qk_dtype dtype) { return dtype == QK_UINT8 ? 0 : -128; }
 inline int32_t highest(qk_dtype dtype) { return dtype == QK_UINT8 ? 255 : 127; }
 
-// mantissa * 2^(shift - 31) ~ multiplier, mantissa in [2^30, 2^31) or 0: TFLite's QuantizeMultiplier.
-void quantize_multiplier(double multiplier, int32_t* mantissa, int32_t* shift);
+// mantissa * 2^(shift - 31) ~ multiplier, mantissa in [2^30, 2^31) or 0: TFLite's QuantizeMultiplier
+// (tensorflow/lite/kernels/internal/quantization_util.cc): round half away from zero, and multipliers
+// below 2^-32 are 0. By the bits, as a call may have one a channel.
+inline void quantize_multiplier(double multiplier, int32_t* mantissa, int32_t* shift) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &multiplier, sizeof(bits));
+  // multiplier = fraction * 2^(exponent - 53), fraction in [2^52, 2^53).
+  auto exponent = static_cast<int32_t>(bits >> 52) - 1022;
+  const uint64_t fraction = (bits & ((uint64_t{1} << 52) - 1)) | (uint64_t{1} << 52);
+  uint64_t fixed = (fraction + (uint64_t{1} << 21)) >> 22;
+  if (fixed == uint64_t{1} << 31) {
+    fixed /= 2;
+    ++exponent;
+  }
+  const bool vanishes = exponent < -31;
+  *mantissa = vanishes ? 0 : static_cast<int32_t>(fixed);
+  *shift = vanishes ? 0 : exponent;
+}
+
+// All finite and positive?
+qk_status check_scales(const float* scale, int64_t n);
 
 // Zero points move by this when the kernel reads activations with the sign bit flipped.
 inline int32_t flip_offset(bool x_signed) { return x_signed ? 128 : -128; }

@@ -67,21 +67,16 @@ qk_status check_shape(const qk_shape3& shape) {
   return fail(QK_INVALID_ARGUMENT, "extents must not be negative");
 }
 
-qk_status check_scales(const float* scale, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    if (std::isfinite(scale[i]) && scale[i] > 0) continue;
-    return fail(QK_INVALID_ARGUMENT, "scale must be finite and positive, got %g at index %" PRId64,
-                static_cast<double>(scale[i]), i);
-  }
-  return QK_OK;
-}
-
 qk_status check_codes(const int32_t* zero_point, int64_t n, int32_t lo, int32_t hi) {
   if (lo < -128 || hi > 255 || lo > hi) {
     return fail(QK_INVALID_ARGUMENT, "bounds must be ordered within [-128, 255], got [%d, %d]", lo,
                 hi);
   }
+  int outside = 0;  // all at once first, for the vectors
   for (int64_t i = 0; i < n; ++i) {
+    outside |= static_cast<int>(zero_point[i] < lo) | static_cast<int>(zero_point[i] > hi);
+  }
+  for (int64_t i = 0; outside != 0 && i < n; ++i) {
     if (zero_point[i] >= lo && zero_point[i] <= hi) continue;
     return fail(QK_INVALID_ARGUMENT, "zero_point must lie in [%d, %d], got %d at index %" PRId64,
                 lo, hi, zero_point[i], i);

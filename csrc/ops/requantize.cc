@@ -2,8 +2,6 @@
 //
 // requantize on arrays: the epilogue of the GEMM over [outer][channels][inner] sums.
 #include <algorithm>
-#include <cinttypes>
-#include <cmath>
 #include <vector>
 
 #include "core/memory.h"
@@ -25,6 +23,7 @@ struct Requantize {
   const int32_t* acc;
   uint8_t* out;
   int64_t total;
+  Epilogue kind;
   void (*epilogue)(const EpilogueArgs*);
   EpilogueArgs base;  // bounds and zero point
 
@@ -49,10 +48,13 @@ struct Requantize {
     const int64_t whole = columns / kPanel * kPanel;
     EpilogueArgs tail = args;
     tail.offset += whole;
-    tail.bias += whole;
-    tail.scale += whole;
-    tail.mantissa += whole;
-    tail.shift += whole;
+    if (tail.bias != nullptr) tail.bias += whole;
+    if (kind == Epilogue::kNearest) {
+      tail.scale += whole;
+    } else {
+      tail.mantissa += whole;
+      tail.shift += whole;
+    }
     for (int64_t row = safe; row < rows; ++row) {
       const int64_t at = first + row * columns;
       if (whole > 0) run_block(args, acc + at, at, 1, whole, columns);
@@ -63,28 +65,32 @@ struct Requantize {
     }
   }
 
-  // A run of `count` sums of one channel.
-  void run_channel(int64_t first, int64_t count, float multiplier, int32_t bias) const {
-    int32_t offsets[kRun];
+  // A run of `count` sums of one channel; bias: its own, or null.
+  void run_channel(int64_t first, int64_t count, float multiplier, const int32_t* bias) const {
+    static constexpr int32_t kZeros[kRun] = {0};
     int32_t biases[kRun];
     int32_t mantissas[kRun];
     int32_t shifts[kRun];
     float scales[kRun];
-    int32_t mantissa = 0;
-    int32_t shift = 0;
-    quantize_multiplier(static_cast<double>(multiplier), &mantissa, &shift);
     const int64_t filled = std::min(kRun, round_up<int64_t>(count, kPanel));
-    std::fill_n(offsets, filled, 0);
-    std::fill_n(biases, filled, bias);
-    std::fill_n(mantissas, filled, mantissa);
-    std::fill_n(shifts, filled, shift);
-    std::fill_n(scales, filled, multiplier);
     EpilogueArgs args = base;
-    args.offset = offsets;
-    args.bias = biases;
-    args.mantissa = mantissas;
-    args.shift = shifts;
-    args.scale = scales;
+    args.offset = kZeros;
+    if (bias != nullptr) {
+      std::fill_n(biases, filled, *bias);
+      args.bias = biases;
+    }
+    if (kind == Epilogue::kNearest) {
+      std::fill_n(scales, filled, multiplier);
+      args.scale = scales;
+    } else {
+      int32_t mantissa = 0;
+      int32_t shift = 0;
+      quantize_multiplier(static_cast<double>(multiplier), &mantissa, &shift);
+      std::fill_n(mantissas, filled, mantissa);
+      std::fill_n(shifts, filled, shift);
+      args.mantissa = mantissas;
+      args.shift = shifts;
+    }
     const int64_t whole = count / kRun;
     if (whole > 0) run(args, first, whole, kRun);
     if (count > whole * kRun) run(args, first + whole * kRun, 1, count - whole * kRun);
@@ -102,12 +108,16 @@ qk_status check(const qk_shape3& shape, const float* multiplier, int32_t zero_po
                 "and %d",
                 lo, hi, zero_point);
   }
-  for (int64_t c = 0; c < shape.channels; ++c) {
-    if (std::isfinite(multiplier[c]) && multiplier[c] > 0) continue;
-    return fail(QK_INVALID_ARGUMENT, "scale must be finite and positive, got %g at index %" PRId64,
-                static_cast<double>(multiplier[c]), c);
-  }
-  return QK_OK;
+  return check_scales(multiplier, shape.channels);
+}
+
+// `values` where they fill whole panels, else a copy with room to the end of the last.
+template <typename T>
+const T* in_panels(const T* values, int64_t n, std::vector<T>* copy) {
+  if (n % kPanel == 0) return values;
+  copy->assign(static_cast<size_t>(round_up<int64_t>(n, kPanel)), T{});
+  std::copy_n(values, n, copy->begin());
+  return copy->data();
 }
 
 // Channels innermost: the parameters of all of them side by side, rows of sums under them.
@@ -115,22 +125,25 @@ void run_innermost(const Requantize& call, const qk_shape3& shape, const float* 
                    const int32_t* bias) {
   const auto padded = static_cast<size_t>(round_up<int64_t>(shape.channels, kPanel));
   const std::vector<int32_t> offsets(padded, 0);
-  std::vector<int32_t> biases(padded, 0);
-  std::vector<int32_t> mantissas(padded, 0);
-  std::vector<int32_t> shifts(padded, 0);
-  std::vector<float> scales(padded, 1.0f);
-  for (int64_t c = 0; c < shape.channels; ++c) {
-    const auto at = static_cast<size_t>(c);
-    quantize_multiplier(static_cast<double>(multiplier[c]), &mantissas[at], &shifts[at]);
-    scales[at] = multiplier[c];
-    biases[at] = bias == nullptr ? 0 : bias[c];
-  }
+  std::vector<int32_t> biases;
+  std::vector<int32_t> mantissas;
+  std::vector<int32_t> shifts;
+  std::vector<float> scales;
   EpilogueArgs args = call.base;
   args.offset = offsets.data();
-  args.bias = biases.data();
-  args.mantissa = mantissas.data();
-  args.shift = shifts.data();
-  args.scale = scales.data();
+  if (bias != nullptr) args.bias = in_panels(bias, shape.channels, &biases);
+  if (call.kind == Epilogue::kNearest) {
+    args.scale = in_panels(multiplier, shape.channels, &scales);
+  } else {
+    mantissas.resize(padded);
+    shifts.resize(padded);
+    for (int64_t c = 0; c < shape.channels; ++c) {
+      const auto at = static_cast<size_t>(c);
+      quantize_multiplier(static_cast<double>(multiplier[c]), &mantissas[at], &shifts[at]);
+    }
+    args.mantissa = mantissas.data();
+    args.shift = shifts.data();
+  }
   const int64_t a_task = std::max<int64_t>(1, kTask / shape.channels);
   const auto task = [&](size_t index) {
     const int64_t row = static_cast<int64_t>(index) * a_task;
@@ -155,7 +168,7 @@ void run_channels(const Requantize& call, const qk_shape3& shape, const float* m
     for (int64_t r = first; r < std::min(runs, first + a_task); ++r) {
       const int64_t channel = r % shape.channels;
       call.run_channel(r * length + start, count, multiplier[channel],
-                       bias == nullptr ? 0 : bias[channel]);
+                       bias == nullptr ? nullptr : bias + channel);
     }
   };
   parallel_for(static_cast<size_t>(ceil_div(runs, a_task) * pieces),
@@ -171,14 +184,14 @@ qk_status qk_requantize(const int32_t* acc, qk_shape3 shape, const float* multip
   return qk::guarded([&] {
     QK_RETURN_IF_ERROR(qk::check(shape, multiplier, zero_point, lo, hi));
     if (shape.outer == 0 || shape.channels == 0 || shape.inner == 0) return QK_OK;
-    const auto kind = rounding == QK_NEAREST_EVEN  ? qk::Epilogue::kNearest
-                      : rounding == QK_FIXED_POINT ? qk::Epilogue::kFixed
-                                                   : qk::Epilogue::kFixedSingle;
     qk::Requantize call{};
     call.acc = acc;
     call.out = static_cast<uint8_t*>(out);
     call.total = shape.outer * shape.channels * shape.inner;
-    call.epilogue = qk::active_tier().table.epilogue[static_cast<int>(kind)];
+    call.kind = rounding == QK_NEAREST_EVEN  ? qk::Epilogue::kNearest
+                : rounding == QK_FIXED_POINT ? qk::Epilogue::kFixed
+                                             : qk::Epilogue::kFixedSingle;
+    call.epilogue = qk::active_tier().table.epilogue[static_cast<int>(call.kind)];
     call.base.lo = lo - zero_point;
     call.base.hi = hi - zero_point;
     call.base.lo_f = static_cast<float>(call.base.lo);

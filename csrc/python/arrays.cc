@@ -69,13 +69,35 @@ qk_dtype dtype_of(const std::string& name) {
 }
 
 qk_dtype dtype_of(const py::array& array) {
-  const py::dtype dtype = array.dtype();
-  const char kind = dtype.kind();
-  if (kind == 'i' && dtype.itemsize() == 1) return QK_INT8;
-  if (kind == 'u' && dtype.itemsize() == 1) return QK_UINT8;
-  if (kind == 'i' && dtype.itemsize() == 4) return QK_INT32;
-  if (kind == 'f' && dtype.itemsize() == 4) return QK_FLOAT32;
+  const std::optional<qk_dtype> dtype = core_dtype(array.dtype());
+  if (dtype && *dtype != QK_FLOAT16) return *dtype;
   throw py::value_error("expected an array of int8, uint8, int32 or float32");
+}
+
+std::optional<qk_dtype> core_dtype(const py::dtype& dtype) {
+  const char kind = dtype.kind();
+  switch (dtype.itemsize()) {
+    case 1:
+      if (kind == 'i') return QK_INT8;
+      if (kind == 'u') return QK_UINT8;
+      break;
+    case 2:
+      if (kind == 'f') return QK_FLOAT16;
+      break;
+    case 4:
+      if (kind == 'i') return QK_INT32;
+      if (kind == 'f') return QK_FLOAT32;
+      break;
+    default:
+      break;
+  }
+  return std::nullopt;
+}
+
+size_t itemsize(qk_dtype dtype) {
+  return dtype == QK_INT8 || dtype == QK_UINT8      ? 1
+         : dtype == QK_INT32 || dtype == QK_FLOAT32 ? 4
+                                                    : 2;
 }
 
 bool contiguous_last(const py::array& array) {

@@ -7,6 +7,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <optional>
 #include <string>
 
 #include "qkernels/qkernels.h"
@@ -22,6 +23,18 @@ void raise_if_error(qk_status status);
 qk_dtype dtype_of(const std::string& name);
 // The dtype of an array of int8, uint8, int32 or float32.
 qk_dtype dtype_of(const py::array& array);
+// The dtype of the core that has these elements in any byte order; nothing for another. bfloat16
+// is never found, as NumPy has none.
+std::optional<qk_dtype> core_dtype(const py::dtype& dtype);
+// Bytes an element.
+size_t itemsize(qk_dtype dtype);
+
+// The status of a call of the C API, made without the GIL.
+template <typename Call>
+qk_status unlocked(const Call& call) {
+  const py::gil_scoped_release release;
+  return call();
+}
 
 // Throws ValueError with `what` unless it holds: the Python layer has checked, this guards memory.
 void require(bool condition, const char* what);

@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "arrays.h"
+#include "plain.h"
 
 namespace qk_python {
 namespace {
 
 using Int32Vector = py::array_t<int32_t, py::array::c_style>;
-
-size_t itemsize(qk_dtype dtype) {
-  return dtype == QK_INT8 || dtype == QK_UINT8      ? 1
-         : dtype == QK_INT32 || dtype == QK_FLOAT32 ? 4
-                                                    : 2;
-}
 
 // The bytes of x and out must be what the prepared op will touch.
 void check_io(const py::array& x, const py::array& out, const qk_output& output, int axes) {
@@ -29,46 +25,37 @@ void check_io(const py::array& x, const py::array& out, const qk_output& output,
   require(out.writeable(), "out is read-only");
 }
 
-// A NumPy array (no subclass) of this dtype in native order, aligned, not empty, whose last axis has
-// `last` contiguous elements and whose rows lie at one distance: what a prepared op takes as it is.
+// A plain array of this dtype, not empty, whose last axis has `last` contiguous elements and whose
+// rows lie at one distance: what a prepared op takes as it is.
 struct PlainRows {
   bool plain = false;
   uint8_t* data = nullptr;
   int64_t rows = 1;
   ptrdiff_t stride = 0;
 
-  PlainRows(const py::handle& object, qk_dtype dtype, int64_t last) {
-    const auto& numpy = py::detail::npy_api::get();
-    if (Py_TYPE(object.ptr()) != numpy.PyArray_Type_ || dtype == QK_BFLOAT16) return;
-    const auto array = py::reinterpret_borrow<py::array>(object);
-    const py::dtype type = array.dtype();
-    const char kind = dtype == QK_UINT8 ? 'u' : dtype == QK_INT8 || dtype == QK_INT32 ? 'i' : 'f';
-    constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-    const py::ssize_t axes = array.ndim();
-    if (type.kind() != kind || static_cast<size_t>(type.itemsize()) != itemsize(dtype) ||
-        type.byteorder() == '>' || (array.flags() & kAligned) == 0 || axes < 1 ||
-        array.size() == 0 || array.shape(axes - 1) != last || !contiguous_last(array)) {
-      return;
-    }
-    stride = axes > 1 ? array.strides(axes - 2) : 0;
+  PlainRows(const PlainArray& array, qk_dtype dtype, int64_t last) {
+    if (!array || array.dtype() != dtype || array.axes() < 1 || array.size() == 0) return;
+    const int axes = array.axes();
+    const auto step = static_cast<ptrdiff_t>(itemsize(dtype));
+    if (array.extent(axes - 1) != last || (last > 1 && array.stride(axes - 1) != step)) return;
+    stride = axes > 1 ? array.stride(axes - 2) : 0;
     ptrdiff_t expected = stride;
-    for (py::ssize_t axis = axes - 2; axis >= 0; --axis) {
-      const int64_t extent = array.shape(axis);
-      if (extent > 1 && array.strides(axis) != expected) {
+    for (int axis = axes - 2; axis >= 0; --axis) {
+      const int64_t extent = array.extent(axis);
+      if (extent > 1 && array.stride(axis) != expected) {
         if (rows > 1) return;
-        expected = stride = array.strides(axis);  // the axes inside have one element
+        expected = stride = array.stride(axis);  // the axes inside have one element
       }
       rows *= extent;
       expected *= extent;
     }
-    data = static_cast<uint8_t*>(const_cast<void*>(array.data()));
+    data = static_cast<uint8_t*>(array.data());
     plain = true;
   }
 
-  // First and last byte, for the question whether two arrays may share memory.
-  const uint8_t* first() const { return stride < 0 ? data + (rows - 1) * stride : data; }
-  const uint8_t* end(size_t row_bytes) const {
-    return (stride < 0 ? data : data + (rows - 1) * stride) + row_bytes;
+  Span span(size_t row_bytes) const {
+    const ptrdiff_t last = (rows - 1) * stride;
+    return {data + std::min<ptrdiff_t>(last, 0), data + std::max<ptrdiff_t>(last, 0) + row_bytes};
   }
 };
 
@@ -80,7 +67,6 @@ class Linear {
     k_ = info.k;
     const OutputArguments arguments(kwargs, n_);
     output_ = arguments.output;
-    out_dtype_ = py::dtype(py::str(kwargs["out_dtype"]).cast<std::string>());
     raise_if_error(qk_linear_prepare(packed_->get(), &arguments.output, &op_));
   }
   ~Linear() { qk_linear_free(op_); }
@@ -108,44 +94,29 @@ class Linear {
 
   // The op on plain arrays, whole: out or a new array; None when an array is not plain, or the two
   // may overlap, and the general way through Python must be taken.
-  py::object call(const py::object& x, const py::object& out) const {
-    const PlainRows from(x, output_.x_dtype, k_);
+  py::object call(py::handle x, py::handle out) const {
+    const PlainArray source(x);
+    const PlainRows from(source, output_.x_dtype, k_);
     if (!from.plain) return py::none();
-    const auto source = py::reinterpret_borrow<py::array>(x);
-    py::object result = out;
-    if (out.is_none()) {
-      std::vector<py::ssize_t> shape(source.shape(), source.shape() + source.ndim());
-      shape.back() = n_;
-      result = py::array(out_dtype_, shape);
+    py::object result = out.is_none() ? source.like(output_.out_dtype, source.axes() - 1, {n_})
+                                      : py::reinterpret_borrow<py::object>(out);
+    const PlainArray target(result);
+    const PlainRows to(target, output_.out_dtype, n_);
+    const size_t x_bytes = static_cast<size_t>(k_) * itemsize(output_.x_dtype);
+    const size_t out_bytes = static_cast<size_t>(n_) * itemsize(output_.out_dtype);
+    if (!to.plain || !target.writeable() || !source.same_shape(target, source.axes() - 1) ||
+        (to.stride == 0 && to.rows > 1) || from.span(x_bytes).overlaps(to.span(out_bytes))) {
+      return py::none();
     }
-    const PlainRows to(result, output_.out_dtype, n_);
-    if (!to.plain) return py::none();
-    if (!out.is_none()) {
-      const auto target = py::reinterpret_borrow<py::array>(out);
-      const size_t x_bytes = static_cast<size_t>(k_) * itemsize(output_.x_dtype);
-      const size_t out_bytes = static_cast<size_t>(n_) * itemsize(output_.out_dtype);
-      if (!target.writeable() || target.ndim() != source.ndim() || to.rows != from.rows ||
-          (to.stride == 0 && to.rows > 1) ||
-          (from.first() < to.end(out_bytes) && to.first() < from.end(x_bytes))) {
-        return py::none();
-      }
-      for (py::ssize_t axis = 0; axis + 1 < source.ndim(); ++axis) {
-        if (target.shape(axis) != source.shape(axis)) return py::none();
-      }
-    }
-    qk_status status = QK_OK;
-    {
-      const py::gil_scoped_release release;
-      status = qk_linear_run(op_, from.rows, from.data, from.stride, to.data, to.stride, nullptr);
-    }
-    raise_if_error(status);
+    raise_if_error(unlocked([&] {
+      return qk_linear_run(op_, from.rows, from.data, from.stride, to.data, to.stride, nullptr);
+    }));
     return result;
   }
 
  private:
   std::shared_ptr<Packed> packed_;
   qk_output output_{};
-  py::dtype out_dtype_;
   int64_t n_ = 0;
   int64_t k_ = 0;
   qk_linear* op_ = nullptr;
@@ -170,18 +141,9 @@ class Conv2d {
 
   void run(const py::array& x, py::array out) const {
     check_io(x, out, output_, 4);
-    const qk_conv_geometry& g = geometry_;
-    const auto extent = [](int64_t in, int64_t pads, int64_t kernel, int64_t stride,
-                           int64_t dilation) {
-      const int64_t room = in + pads - dilation * (kernel - 1) - 1;
-      return room < 0 ? 0 : room / stride + 1;
-    };
-    const int64_t oh =
-        extent(x.shape(1), g.pad_top + g.pad_bottom, info_.kh, g.stride_h, g.dilation_h);
-    const int64_t ow =
-        extent(x.shape(2), g.pad_left + g.pad_right, info_.kw, g.stride_w, g.dilation_w);
+    const std::array<int64_t, 2> pixels = output_pixels(x.shape(1), x.shape(2));
     require(x.shape(3) == info_.c * info_.groups && out.shape(0) == x.shape(0) &&
-                out.shape(1) == oh && out.shape(2) == ow && out.shape(3) == info_.n,
+                out.shape(1) == pixels[0] && out.shape(2) == pixels[1] && out.shape(3) == info_.n,
             "shapes");
     const std::array<ptrdiff_t, 3> x_strides = {x.strides(0), x.strides(1), x.strides(2)};
     const std::array<ptrdiff_t, 3> out_strides = {out.strides(0), out.strides(1), out.strides(2)};
@@ -190,15 +152,66 @@ class Conv2d {
     const int64_t w = x.shape(2);
     const void* from = x.data();
     void* to = out.mutable_data();
-    qk_status status = QK_OK;
-    {
-      const py::gil_scoped_release release;
-      status = qk_conv2d_run(op_, batch, h, w, from, x_strides.data(), to, out_strides.data());
+    raise_if_error(unlocked([&] {
+      return qk_conv2d_run(op_, batch, h, w, from, x_strides.data(), to, out_strides.data());
+    }));
+  }
+
+  // As Linear::call, on dense images.
+  py::object call(py::handle x, py::handle out) const {
+    const PlainArray from(x);
+    if (!from || from.dtype() != output_.x_dtype || !from.dense() || from.axes() < 3) {
+      return py::none();
     }
-    raise_if_error(status);
+    const int leading = from.axes() - 3;
+    const int64_t h = from.extent(leading);
+    const int64_t w = from.extent(leading + 1);
+    const std::array<int64_t, 2> pixels = output_pixels(h, w);
+    if (from.size() == 0 || from.extent(leading + 2) != info_.c * info_.groups || pixels[0] < 1 ||
+        pixels[1] < 1) {
+      return py::none();
+    }
+    py::object result = out.is_none()
+                            ? from.like(output_.out_dtype, leading, {pixels[0], pixels[1], info_.n})
+                            : py::reinterpret_borrow<py::object>(out);
+    const PlainArray to(result);
+    if (!to || to.dtype() != output_.out_dtype || !to.dense() || !to.writeable() ||
+        !to.same_shape(from, leading) || to.extent(leading) != pixels[0] ||
+        to.extent(leading + 1) != pixels[1] || to.extent(leading + 2) != info_.n ||
+        to.span().overlaps(from.span())) {
+      return py::none();
+    }
+    const std::array<ptrdiff_t, 3> x_strides = dense_strides(from);
+    const std::array<ptrdiff_t, 3> out_strides = dense_strides(to);
+    raise_if_error(unlocked([&] {
+      return qk_conv2d_run(op_, from.extents(0, leading), h, w, from.data(), x_strides.data(),
+                           to.data(), out_strides.data());
+    }));
+    return result;
   }
 
  private:
+  // Rows and columns of the output for an image of h x w.
+  std::array<int64_t, 2> output_pixels(int64_t h, int64_t w) const {
+    const qk_conv_geometry& g = geometry_;
+    const auto extent = [](int64_t in, int64_t pads, int64_t kernel, int64_t stride,
+                           int64_t dilation) {
+      const int64_t room = in + pads - dilation * (kernel - 1) - 1;
+      return room < 0 ? 0 : room / stride + 1;
+    };
+    return {extent(h, g.pad_top + g.pad_bottom, info_.kh, g.stride_h, g.dilation_h),
+            extent(w, g.pad_left + g.pad_right, info_.kw, g.stride_w, g.dilation_w)};
+  }
+
+  // Bytes from image to image, row to row, pixel to pixel, whatever NumPy says for axes of one.
+  static std::array<ptrdiff_t, 3> dense_strides(const PlainArray& images) {
+    const int channels = images.axes() - 1;
+    const auto pixel = static_cast<ptrdiff_t>(images.extent(channels)) *
+                       static_cast<ptrdiff_t>(itemsize(images.dtype()));
+    const auto row = static_cast<ptrdiff_t>(images.extent(channels - 1)) * pixel;
+    return {static_cast<ptrdiff_t>(images.extent(channels - 2)) * row, row, pixel};
+  }
+
   std::shared_ptr<Packed> packed_;
   qk_packed_info info_{};
   qk_output output_{};
@@ -320,6 +333,7 @@ void register_ops(py::module_& module) {
            py::arg("row_zero_point") = py::none());
   py::class_<Conv2d>(module, "Conv2d")
       .def(py::init<std::shared_ptr<Packed>, const py::kwargs&>(), py::arg("packed").none(false))
+      .def("call", &Conv2d::call, py::arg("x"), py::arg("out"))
       .def("run", &Conv2d::run, py::arg("x"), py::arg("out"));
   module.def("gemm_batch", gemm_batch, py::arg("a"), py::arg("b"), py::arg("a_zero_point"),
              py::arg("b_zero_point"), py::arg("out"));

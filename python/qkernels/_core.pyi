@@ -119,61 +119,56 @@ class Conv2d:
     def run(self, x: Array, out: Array) -> None:
         """x (B, H, W, C), out (B, OH, OW, N): last axis contiguous, others at any stride."""
 
+    def call(self, x: object, out: object) -> Array | None:
+        """As `Linear.call`, for C-contiguous x (..., H, W, C) and out (..., OH, OW, N)."""
+
 def gemm_batch(a: Array, b: Array, a_zero_point: int, b_zero_point: int, out: Array) -> None:
     """a (..., M, K), b (..., K, N), out int32 (..., M, N), equal leading shapes (broadcast views
     with stride 0 allowed); b is packed a matrix at a time, once where its stride is 0."""
 
 # Quantization --------------------------------------------------------------------------------
-# x, q, acc: C-contiguous; `shape3` = (outer, channels, inner); scale and zero_point (channels,).
+# The first four take the arguments of the public functions, in whatever form they came, and give
+# the result where all is plain: arrays of NumPy's own type, native, aligned, C-contiguous, out
+# apart from what is read; numbers of Python or NumPy, or float32 and int32 arrays with one axis or
+# none, for scale, zero_point and bias; everything valid. None, with nothing decided, for any other.
+# x_dtype: only for arrays brought into that form, float16 and bfloat16 as uint16. With it NaN and
+# infinities raise CoreError, without it they give None.
 def quantize(
-    x: Array,
-    x_dtype: str,
-    shape3: tuple[int, int, int],
-    scale: NDArray[np.float32],
-    zero_point: NDArray[np.int32],
-    lo: int,
-    hi: int,
-    q: Array,
-) -> None: ...
+    x: object,
+    scale: object,
+    zero_point: object,
+    axis: object,
+    dtype: object,
+    out: object,
+    x_dtype: str | None = None,
+) -> Array | None: ...
 def dequantize(
-    q: Array,
-    shape3: tuple[int, int, int],
-    scale: NDArray[np.float32],
-    zero_point: NDArray[np.int32],
-    x: NDArray[np.float32],
-) -> None: ...
+    q: object, scale: object, zero_point: object, axis: object, out: object
+) -> NDArray[np.float32] | None: ...
+def requantize(
+    acc: object,
+    scale: object,
+    zero_point: object,
+    axis: object,
+    bias: object,
+    dtype: object,
+    activation: object,
+    rounding: object,
+    out: object,
+) -> Array | None: ...
+def dynamic_quantize(
+    x: object, granularity: object, scheme: object, x_dtype: str | None = None
+) -> tuple[Array, Any, Any] | None: ...
 def quantize_weights(
     w: NDArray[np.float32],
-    shape3: tuple[int, int, int],
+    shape3: tuple[int, int, int],  # outer, channels, inner; w C-contiguous
     q: NDArray[np.int8],
     scale: NDArray[np.float32],
 ) -> None:
     """Symmetric by the channel: scale = amax / 127, of zeros 1; CoreError "not_finite"."""
 
-def dynamic_quantize(
-    x: Array,
-    x_dtype: str,
-    rows: int,
-    cols: int,
-    symmetric: bool,
-    q: Array,
-    scale: NDArray[np.float32],
-    zero_point: NDArray[np.int32] | None,
-) -> None: ...
 def value_range(x: Array, x_dtype: str) -> tuple[float, float, float]:
     """(min, max, amax) of a C-contiguous array; CoreError "not_finite"."""
-
-def requantize(
-    acc: NDArray[np.int32],
-    shape3: tuple[int, int, int],
-    multiplier: NDArray[np.float32],  # (channels,)
-    zero_point: int,
-    bias: NDArray[np.int32] | None,  # (channels,)
-    rounding: Rounding,
-    lo: int,  # bounds of the result, zero point and activation included
-    hi: int,
-    out: Array,
-) -> None: ...
 
 # Probes --------------------------------------------------------------------------------------
 def probe(

@@ -15,6 +15,7 @@ from qkernels.arrays import Array
 from qkernels.checks import Scale, ZeroPoint
 from qkernels.errors import QKernelsValueError, from_core
 from qkernels.linear import (
+    PLAIN,
     channel_parameters,
     integer_weights,
     prepare,
@@ -344,7 +345,11 @@ def conv2d_int8(
             dilation=1 if dilation is None else dilation,
             groups=1 if groups is None else groups,
         )
-    else:
+    elif not (
+        bias is weight_scale is weight_layout is stride is padding is dilation is groups is None
+        and type(weight_zero_point) is int
+        and weight_zero_point == 0
+    ):
         refuse_beside_packed(
             bias=bias, weight_scale=weight_scale, weight_zero_point=weight_zero_point
         )
@@ -359,6 +364,23 @@ def conv2d_int8(
                 raise QKernelsValueError(
                     f"{name} is given beside a packed weight: it belongs in pack_conv2d"
                 )
+    fixed = (
+        layout,
+        x_scale,
+        x_zero_point,
+        out_scale,
+        out_zero_point,
+        out_dtype,
+        activation,
+        rounding,
+    )
+    key = (*fixed, *map(type, fixed))  # True equals 1, but is no zero point
+    try:
+        call = weight._calls.get(key)
+    except TypeError:  # something unhashable, for example an array
+        call = None
+    if call is not None:
+        return call(x, out)
     call = weight.bind(
         layout=layout,
         x_scale=x_scale,
@@ -369,11 +391,15 @@ def conv2d_int8(
         activation=activation,
         rounding=rounding,
     )
+    if all(isinstance(part, PLAIN) for part in fixed):
+        remember(weight._calls, key, lambda: call)
     return call(x, out)
 
 
 def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
-    """The callable of `bind`: a prepared op for each dtype of x and, under "same", each padding."""
+    """The callable of `bind`: a prepared op for each dtype of x and, under "same", each padding.
+    What a shape of x has come to is kept: its op's `call`, which takes plain arrays whole in the
+    core and gives None for any other x or out."""
     info, geometry = weights._info, weights._geometry
     kernel = (info["kh"], info["kw"])
     channels_in, channels_out = info["c"] * info["groups"], info["n"]
@@ -381,6 +407,7 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
     given = forms.Weights(weights._scale, weights._zero_point, weights._bias)
     del weights  # the callable is kept by the weights: no cycle
     known: dict[Any, tuple[_core.Conv2d, forms.Form]] = {}
+    direct: dict[Any, Callable[[Any, Any], Array | None]] = {}
 
     def op_for(dtype: str, pads: Pads) -> tuple[_core.Conv2d, forms.Form]:
         def make(**arguments: Any) -> _core.Conv2d:
@@ -400,6 +427,18 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
         return remember(known, (dtype, pads), prepared)
 
     def conv2d(x: Any, out: Any = None) -> Any:
+        if type(x) is np.ndarray:
+            call = direct.get((x.dtype, x.shape))
+            if call is not None:
+                try:
+                    result = call(x, out)
+                except _core.CoreError as error:
+                    raise from_core(error, "conv2d_int8") from None
+                if result is not None:
+                    return result
+        return general(x, out)
+
+    def general(x: Any, out: Any) -> Any:
         source = arrays.operand(x, "x")
         nhwc = _as_nhwc(source.data, layout, "x")
         *batch, height, width, channels = nhwc.shape
@@ -418,6 +457,8 @@ def _bound(weights: PackedConv2d, layout: str, wanted: forms.Request) -> Call:
                 f"the output would have {max(rows, 0)} rows and {max(columns, 0)} columns: x has "
                 f"{height} x {width} pixels, padding {pads}, the kernel spans {reach}"
             )
+        if layout == "NHWC" and form.quantize is None and type(x) is np.ndarray:
+            remember(direct, (x.dtype, x.shape), lambda: op.call)
         shape = (*batch, rows, columns, channels_out)
         into = None
         if out is not None:

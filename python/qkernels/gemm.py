@@ -48,6 +48,8 @@ class PackedGemm(PackedWeights):
         """
         a_zero_point = checks.zero_point(a_zero_point, "a_zero_point", -128, 255, "int8 and uint8")
         b_zero_point = _zero_point(b_zero_point, "b_zero_point", self.dtype.name, self.shape[1])
+        a_zero_point = a_zero_point if a_zero_point.ndim else int(a_zero_point)
+        b_zero_point = b_zero_point if b_zero_point.ndim else int(b_zero_point)
 
         def product(a: Any, out: Any = None) -> Any:
             return gemm_int8(a, self, a_zero_point=a_zero_point, b_zero_point=b_zero_point, out=out)
@@ -96,6 +98,15 @@ def gemm_int8(
     array([[-32515,    250],
            [     3,      4]], dtype=int32)
     """
+    if (
+        type(b) is PackedGemm
+        and type(a_zero_point) is type(b_zero_point) is int
+        and type(a) is np.ndarray
+        and a.ndim > 1
+    ):
+        done = _plain(a, b._calls.get((a_zero_point, b_zero_point)), out)
+        if done is not None:
+            return done
     left = _codes(a, "a")
     if left.data.ndim < 2:
         raise QKernelsValueError(f"a must have shape (..., M, K), not {left.data.shape}")
@@ -134,7 +145,7 @@ def gemm_int8(
         else:
             if packed is None:
                 packed = pack_matrix(inputs[1].T, "gemm_int8")
-            run = _runner(packed, b if right is None else None, left.dtype, a_zero, b_zero)
+            run = _prepared(packed, b if right is None else None, left.dtype, a_zero, b_zero).run
             flat = arrays.rows(left.data, depth)
             target = arrays.rows_in_place(into, columns) if in_place and into is not None else None
             result = np.empty((flat.shape[0], columns), np.int32) if target is None else target
@@ -167,28 +178,48 @@ def _zero_point(value: Any, name: str, dtype: str, length: int) -> ZeroPoint:
     return result
 
 
-def _runner(
+def _plain(a: Array, ops: dict[str, _core.Linear] | None, out: Any) -> Array | None:
+    """The product of plain arrays by the op prepared for their dtype; None for any other."""
+    if ops is None:
+        return None
+    for dtype in arrays.CODES:
+        op = ops.get(dtype)
+        if op is None:
+            continue
+        try:
+            result = op.call(a, out)
+        except _core.CoreError as error:
+            raise from_core(error, "gemm_int8") from None
+        if result is not None:
+            return result
+    return None
+
+
+def _prepared(
     packed: _core.Packed,
     owner: PackedGemm | None,
     a_dtype: str,
     a_zero: ZeroPoint,
     b_zero: ZeroPoint,
-) -> Callable[..., None]:
-    """The prepared product; kept on the packed matrix when there is one."""
+) -> _core.Linear:
+    """The prepared product; kept on the packed matrix when there is one, by zero points and then
+    by the dtype of a."""
 
-    def make() -> Callable[..., None]:
+    def make() -> _core.Linear:
         return _core.Linear(
             packed,
             x_dtype=a_dtype,  # type: ignore[arg-type]
             out_dtype="int32",
             x_zero_point=0 if a_zero.ndim else int(a_zero),
             w_zero_point=at_least_one(b_zero, np.int32(0)) if b_zero.any() else None,
-        ).run
+        )
 
     if owner is None:
         return make()
     row = None if a_zero.ndim else int(a_zero)
-    return remember(owner._calls, (a_dtype, row, b_zero.shape, b_zero.tobytes()), make)
+    column = b_zero.tobytes() if b_zero.ndim else int(b_zero)
+    ops: dict[Any, Any] = remember(owner._calls, (row, column), dict)
+    return remember(ops, a_dtype, make)
 
 
 def _batched(
@@ -211,16 +242,16 @@ def _batched(
     )
     if not math.prod(batch):  # nothing will run, so the bound on K is checked here
         empty = pack_matrix(np.empty((shape[-1], a.shape[-1]), right.dtype), "gemm_int8")
-        _runner(empty, None, left.dtype, a_zero, b_zero)
+        _prepared(empty, None, left.dtype, a_zero, b_zero)
     elif a_zero.ndim == 0 and b_zero.ndim == 0:
         _core.gemm_batch(a, b, int(a_zero), int(b_zero), result)
         return result
     # Zero points a row or a column are rare beside a batch of right-hand sides: one by one.
     for index in np.ndindex(*batch):
-        run = _runner(pack_matrix(b[index].T, "gemm_int8"), None, left.dtype, a_zero, b_zero)
+        op = _prepared(pack_matrix(b[index].T, "gemm_int8"), None, left.dtype, a_zero, b_zero)
         rows, target = arrays.rows(a[index], a.shape[-1]), result[index]
         if a_zero.ndim:
-            run(rows, target, a_zero)
+            op.run(rows, target, a_zero)
         else:
-            run(rows, target)
+            op.run(rows, target)
     return result

@@ -19,7 +19,8 @@ from qkernels.quantization.functional import quantize_operand
 
 Call = Callable[..., Any]
 
-_PLAIN = (int, float, str, type(None), tuple, np.generic)
+# What cannot change under the key of a kept call.
+PLAIN = (int, float, str, type(None), tuple, np.generic)
 
 
 class PackedLinear(PackedWeights):
@@ -304,7 +305,7 @@ def linear_int8(
         activation=activation,
         rounding=rounding,
     )
-    if all(isinstance(part, _PLAIN) for part in key):  # what cannot change under its key
+    if all(isinstance(part, PLAIN) for part in key):
         remember(weight._calls, key, lambda: call)
     return call(x, out)
 

@@ -29,7 +29,7 @@ OURS = {
     "pack": ("pack/", "core/", *API, *CONTRACT),
     "ops": ("ops/", "pack/", "core/", *API, *CONTRACT),
     "plan": ("plan/", "ops/", "pack/", "core/", *API, *CONTRACT),
-    "python": ("arrays.h", *API),
+    "python": ("arrays.h", "plain.h", *API),
 }
 INTRINSICS = {"immintrin.h", "arm_neon.h"}
 C_HEADERS = {"stdint.h", "stddef.h", "string.h"}

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quantize, dequantize, dynamic_quantize, requantize."""
+"""quantize, dequantize, dynamic_quantize, requantize.
+
+Each offers its arguments to the core as they come. Plain ones, which is most of them, are done
+there; None means that something is not, and only then is it looked at here: refused by name, or
+converted and offered again.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,8 +17,6 @@ from qkernels import _core, arrays, checks
 from qkernels.arrays import Array
 from qkernels.checks import Scale, ZeroPoint
 from qkernels.errors import QKernelsTypeError, QKernelsValueError, from_core
-
-Shape3 = tuple[int, int, int]
 
 
 def quantize(
@@ -41,6 +43,9 @@ def quantize(
     >>> qk.quantize(np.array([-1.0, 0.25, 0.75, 9.0], np.float32), 0.5, 1)
     array([-1,  1,  3, 19], dtype=int8)
     """
+    done = _core.quantize(x, scale, zero_point, axis, dtype, out)
+    if done is not None:
+        return done
     source = real_operand(x, "x", "quantize")
     name = checks.dtype_name(dtype, tuple(checks.CODE_RANGES), "dtype")
     scales = checks.scale(scale, "scale")
@@ -64,22 +69,10 @@ def _quantize(
     dtype: str,
     out: Any,
 ) -> Any:
-    low, high = checks.CODE_RANGES[dtype]
+    def run(data: Array, along: int | None, result: Array | None) -> Array | None:
+        return _core.quantize(data, scale, zero_point, along, dtype, result, source.dtype)
 
-    def run(data: Array, shape3: Shape3, result: Array) -> None:
-        channels = shape3[1]
-        _core.quantize(
-            data,
-            source.dtype,
-            shape3,
-            _spread(scale, channels),
-            _spread(zero_point, channels),
-            low,
-            high,
-            result,
-        )
-
-    code = "int8" if low < 0 else "uint8"
+    code = "uint8" if dtype.startswith("u") else "int8"
     return _elementwise(run, source, axis, code, out, "quantize: x", (scale, zero_point))
 
 
@@ -100,6 +93,9 @@ def dequantize(
     array([[0.5, 1. ],
            [6. , 8. ]], dtype=float32)
     """
+    done = _core.dequantize(q, scale, zero_point, axis, out)
+    if done is not None:
+        return done
     source = arrays.operand(q, "q")
     if source.dtype not in ("int8", "uint8", "int32"):
         raise QKernelsTypeError(f"q must be int8, uint8 or int32, not {source.dtype}")
@@ -108,11 +104,8 @@ def dequantize(
     zero_points = checks.zero_point(zero_point, "zero_point", low, high, source.dtype)
     along = _channel_axis(axis, source.data.shape, scale=scales, zero_point=zero_points)
 
-    def run(data: Array, shape3: Shape3, result: Array) -> None:
-        channels = shape3[1]
-        _core.dequantize(
-            data, shape3, _spread(scales, channels), _spread(zero_points, channels), result
-        )
+    def run(data: Array, along: int | None, result: Array | None) -> Array | None:
+        return _core.dequantize(data, scales, zero_points, along, result)
 
     return _elementwise(run, source, along, "float32", out, "dequantize: q", (scales, zero_points))
 
@@ -143,36 +136,24 @@ def dynamic_quantize(
     >>> scale * 127
     array([  1., 127.], dtype=float32)
     """
+    done = _core.dynamic_quantize(x, granularity, scheme)
+    if done is not None:
+        return done
     checks.choice(granularity, ("per_row", "per_tensor"), "granularity")
-    symmetric = checks.choice(scheme, ("symmetric", "asymmetric"), "scheme") == "symmetric"
+    checks.choice(scheme, ("symmetric", "asymmetric"), "scheme")
     source = real_operand(x, "x", "dynamic_quantize")
-    data = _compact(source.data)
-    if granularity == "per_row" and data.ndim == 0:
+    if granularity == "per_row" and source.data.ndim == 0:
         raise QKernelsValueError("x has no dimensions: granularity='per_row' needs rows")
-    shape = data.shape[:-1] if granularity == "per_row" else ()
-    count = math.prod(shape)
-    columns = data.shape[-1] if granularity == "per_row" else data.size
-    code = np.int8 if symmetric else np.uint8
-    q: Array = np.empty(data.shape, dtype=code)
-    scale = np.empty(count, dtype=np.float32)
-    zero_point = np.zeros(count, dtype=np.int32)
+    data = _compact(source.data)
     try:
-        _core.dynamic_quantize(
-            data,
-            source.dtype,
-            count,
-            columns,
-            symmetric,
-            q,
-            scale,
-            None if symmetric else zero_point,
-        )
+        results = _core.dynamic_quantize(data, granularity, scheme, source.dtype)
     except _core.CoreError as error:
         raise from_core(error, "dynamic_quantize: x") from None
-    results = (scale.reshape(shape), zero_point.astype(code).reshape(shape))
+    assert results is not None
     if source.wrap is arrays.as_is:
-        return q, results[0][()], results[1][()]
-    return source.wrap(q), source.wrap(results[0]), source.wrap(results[1])
+        return results
+    q, scale, zero_point = map(np.asarray, results)
+    return source.wrap(q), source.wrap(scale), source.wrap(zero_point)
 
 
 def requantize(
@@ -204,11 +185,13 @@ def requantize(
     >>> qk.requantize(np.array([-300, 25, 75, 99999], np.int32), 0.02)
     array([ -6,   0,   2, 127], dtype=int8)
     """
+    done = _core.requantize(acc, scale, zero_point, axis, bias, dtype, activation, rounding, out)
+    if done is not None:
+        return done
     source = arrays.operand(acc, "acc")
     if source.dtype != "int32":
         raise QKernelsTypeError(f"acc must be int32, not {source.dtype}")
     name = checks.dtype_name(dtype, arrays.CODES, "dtype")
-    low, high = checks.CODE_RANGES[name]
     multiplier = checks.scale(scale, "scale")
     offset = checks.scalar_zero_point(zero_point, "zero_point", name)
     addend = None if bias is None else checks.int32_bias(bias)
@@ -217,22 +200,12 @@ def requantize(
     checks.choice(rounding, checks.ROUNDINGS, "rounding")
     if activation is not None:
         checks.choice(activation, ("relu",), "activation")
-        low = max(low, offset)
     parameters = {"scale": multiplier} if addend is None else {"scale": multiplier, "bias": addend}
     along = _channel_axis(axis, source.data.shape, **parameters)
 
-    def run(data: Array, shape3: Shape3, result: Array) -> None:
-        channels = shape3[1]
-        _core.requantize(
-            data,
-            shape3,
-            _spread(multiplier, channels),
-            offset,
-            None if addend is None else _spread(addend, channels),
-            rounding,
-            low,
-            high,
-            result,
+    def run(data: Array, along: int | None, result: Array | None) -> Array | None:
+        return _core.requantize(
+            data, multiplier, offset, along, addend, name, activation, rounding, result
         )
 
     inputs = (multiplier,) if addend is None else (multiplier, addend)
@@ -267,13 +240,6 @@ def _channel_axis(
     return axis
 
 
-def _spread(parameter: Any, channels: int) -> Any:
-    """(channels,) from a scalar or from (channels,)."""
-    if parameter.ndim:
-        return parameter
-    return parameter.reshape(1) if channels == 1 else np.full(channels, parameter)
-
-
 def _compact(data: Array) -> Array:
     """C-contiguous and aligned."""
     if data.flags.c_contiguous and data.flags.aligned:
@@ -282,7 +248,7 @@ def _compact(data: Array) -> Array:
 
 
 def _elementwise(
-    run: Callable[[Array, Shape3, Array], None],
+    run: Callable[[Array, int | None, Array | None], Array | None],
     source: arrays.Operand,
     axis: int | None,
     out_dtype: str,
@@ -308,21 +274,11 @@ def _elementwise(
         result = destination if straight else destination.transpose(order)
         if not (result.flags.c_contiguous and result.flags.aligned):
             result = None
-    if result is None:
-        result = np.empty(view.shape, dtype=out_dtype)
-    if axis is None:
-        shape3 = (1, 1, view.size)
-    else:
-        at = order.index(axis)
-        shape3 = (
-            math.prod(view.shape[:at]),
-            view.shape[at],
-            math.prod(view.shape[at + 1 :]),
-        )
     try:
-        run(view, shape3, result)
+        result = run(view, None if axis is None else order.index(axis), result)
     except _core.CoreError as error:
         raise from_core(error, where) from None
+    assert result is not None  # all is plain by now
     result = result if straight else result.transpose(np.argsort(order))
     if destination is None:
         return source.wrap(result)
