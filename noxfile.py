@@ -95,18 +95,17 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs, env={"QKERNELS_BUILD_DIR": "build/tests"})
 
 
-def native_tests(session: nox.Session, preset: str, *arguments: str) -> None:
+def build(session: nox.Session, preset: str, *options: str, folder: str = "") -> None:
+    """A preset built in its folder, or with other options in another."""
+    folder = folder or f"build/{preset}"
     install_group(session, "native")
-    session.run("cmake", "--preset", preset, "--log-level=WARNING")
-    session.run("cmake", "--build", "--preset", preset, "--parallel", CORES)
-    session.run("ctest", "--preset", preset, *arguments)
-
-
-def configure_and_build(session: nox.Session, folder: str, *options: str) -> None:
-    """The release preset in another folder: with another compiler, or for another system."""
-    install_group(session, "native")
-    session.run("cmake", "--preset", "release", "-B", folder, "--log-level=WARNING", *options)
+    session.run("cmake", "--preset", preset, "-B", folder, "--log-level=WARNING", *options)
     session.run("cmake", "--build", folder, "--parallel", CORES)
+
+
+def native_tests(session: nox.Session, preset: str, *arguments: str) -> None:
+    build(session, preset)
+    session.run("ctest", "--preset", preset, *arguments)
 
 
 def need(session: nox.Session, command: str, package: str) -> None:
@@ -184,9 +183,8 @@ def emulated(session: nox.Session) -> None:
 def clang(session: nox.Session) -> None:
     """The native tests built by clang, warnings as errors."""
     need(session, "clang++", "clang")
-    configure_and_build(
-        session, "build/clang", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"
-    )
+    compilers = ("-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++")
+    build(session, "release", *compilers, folder="build/clang")
     session.run("ctest", "--test-dir", "build/clang", "--output-on-failure", *session.posargs)
 
 
@@ -195,7 +193,7 @@ def arm(session: nox.Session) -> None:
     """The native tests cross-compiled, on four Arm CPU models: scripts/arm_native.py."""
     need(session, "aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
     need(session, "qemu-aarch64-static", "qemu-user-static")
-    configure_and_build(session, "build/arm", "--toolchain", "cmake/aarch64-linux-gnu.cmake")
+    build(session, "arm")
     session.run("python", "scripts/arm_native.py", "build/arm/tests/cpp/qkernels_tests")
 
 
@@ -208,7 +206,7 @@ def mca(session: nox.Session) -> None:
     tool = next(filter(None, tools), None)
     if tool is None:
         session.error("no llvm-mca of LLVM 17 or later is installed: apt-get install llvm-19")
-    configure_and_build(session, "build/arm", "--toolchain", "cmake/aarch64-linux-gnu.cmake")
+    build(session, "arm")
     session.run("python", "scripts/inner_loops.py", "build/arm", "--mca", tool)
 
 
@@ -274,11 +272,12 @@ def cross(session: nox.Session) -> None:
     install_group(session, "cross")
     zig = str(session.run("python", "-c", ZIG, silent=True)).strip()
     for target in session.posargs or CROSS_TARGETS:
-        configure_and_build(
+        build(
             session,
-            f"build/cross-{target}",
+            "release",
             *("--toolchain", "cmake/zig.cmake", "-DQKERNELS_SHARED=ON"),
             *(f"-DQKERNELS_ZIG={zig}", f"-DQKERNELS_ZIG_TARGET={target}"),
+            folder=f"build/cross-{target}",
         )
 
 

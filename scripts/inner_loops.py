@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ITERATIONS = 200
-# Tier: features for the assembler, CPU models, and the CPUs that these stand for.
+# Tier: features for the assembler, CPU models, and what these stand for. The Cortex-A76 of the Pi 5
+# has no model of its own; the Neoverse N1 is its sibling. It takes neon's depthwise kernels.
 TIERS = {
-    "neon": ("", {"cortex-a53": "Pi 3", "cortex-a72": "Pi 4"}),
-    "neon_dotprod": ("+dotprod", {"neoverse-n1": "Pi 5 (Cortex-A76)"}),
+    "neon": ("", {"cortex-a53": "Pi 3", "cortex-a72": "Pi 4", "neoverse-n1": "Pi 5"}),
+    "neon_dotprod": ("+dotprod", {"neoverse-n1": "Pi 5"}),
     "neon_i8mm": ("+dotprod,+i8mm", {"neoverse-v1": "Graviton 3"}),
 }
 # Products of one instruction, by what objdump prints.
