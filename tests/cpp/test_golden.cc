@@ -91,7 +91,8 @@ std::vector<uint16_t> halves(size_t count, uint64_t seed, uint32_t largest) {
   Random random(seed);
   std::vector<uint16_t> values(count);
   for (uint16_t& value : values) {
-    value = static_cast<uint16_t>((random.next() & 0x8000) | (random.next() % largest));
+    const uint32_t sign = random.next() & 0x8000;  // in an order that no compiler chooses
+    value = static_cast<uint16_t>(sign | (random.next() % largest));
   }
   return values;
 }
