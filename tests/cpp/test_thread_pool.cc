@@ -48,14 +48,19 @@ bool each_once(size_t count) {
   return once;
 }
 
-// The threads that run `count` tasks, each long enough for a worker to come and take one.
-std::set<std::thread::id> threads_of(size_t count) {
+// The threads that run `count` tasks. Each task waits until `expected` threads have come, however
+// late a busy machine lets them.
+std::set<std::thread::id> threads_of(size_t count, size_t expected) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   std::mutex mutex;
   std::set<std::thread::id> ids;
   parallel_for(count, [&](size_t) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    const std::lock_guard<std::mutex> lock(mutex);
-    ids.insert(std::this_thread::get_id());
+    for (bool all = false; !all && std::chrono::steady_clock::now() < end;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      const std::lock_guard<std::mutex> lock(mutex);
+      ids.insert(std::this_thread::get_id());
+      all = ids.size() >= expected;
+    }
   });
   return ids;
 }
@@ -80,9 +85,9 @@ QK_TEST(pool_wakes_parked_workers) {
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(3));
   // The caller wakes some, those wake others: all come in the end.
-  CHECK(threads_of(60).size() == 6);
+  CHECK(threads_of(60, 6).size() == 6);
   qk_set_num_threads(2);
-  CHECK(threads_of(20).size() == 2);
+  CHECK(threads_of(20, 2).size() == 2);
 }
 
 QK_TEST(pool_serves_many_callers_and_nested_calls) {
@@ -135,13 +140,13 @@ QK_TEST(pool_uses_no_more_threads_than_cpus) {
     }
     if (!CHECK(sched_setaffinity(0, sizeof(one), &one) == 0)) return;
     CHECK_EQUAL(affinity_cpus(), 1);
-    const std::set<std::thread::id> ids = threads_of(4);
+    const std::set<std::thread::id> ids = threads_of(4, 1);
     CHECK(ids.size() == 1 && ids.count(std::this_thread::get_id()) == 1);
     // What was set stands, and counts again when the mask is wide: within 64 calls.
     CHECK_EQUAL(qk_get_num_threads(), 4);
     if (!CHECK(sched_setaffinity(0, sizeof(all), &all) == 0)) return;
     for (int i = 0; i < 64; ++i) CHECK(each_once(4));
-    if (CPU_COUNT(&all) > 1) CHECK(threads_of(40).size() > 1);
+    if (CPU_COUNT(&all) > 1) CHECK(threads_of(40, 2).size() > 1);
   });
   confined.join();
   qk_set_num_threads(before);
@@ -151,7 +156,7 @@ QK_TEST(pool_uses_no_more_threads_than_cpus) {
 #if defined(__unix__) && !defined(__SANITIZE_THREAD__)  // which knows no threads after a fork
 QK_TEST(pool_works_in_forked_children) {
   const ManyThreads many(4);
-  CHECK(threads_of(40).size() == 4);
+  CHECK(threads_of(40, 4).size() == 4);
   std::atomic<bool> stop{false};
   // Forks happen while this thread's job is under way, or its lock taken.
   std::thread other([&] {
@@ -162,7 +167,7 @@ QK_TEST(pool_works_in_forked_children) {
     if (child == 0) {
       bool right = true;
       for (int j = 0; j < 20; ++j) right = right && each_once(32);
-      right = right && threads_of(40).size() == 4;
+      right = right && threads_of(40, 4).size() == 4;
       const pid_t grandchild = fork();
       if (grandchild == 0) _exit(each_once(32) ? 0 : 1);
       int status = 1;
@@ -220,7 +225,7 @@ QK_TEST(a_host_runs_calls_of_many_threads_and_none_nested) {
   CHECK_EQUAL(host.nested.load(), 0);
   // A host that is taken away leaves the pool as it was.
   const ManyThreads many(3);
-  CHECK(threads_of(30).size() == 3);
+  CHECK(threads_of(30, 3).size() == 3);
   CHECK_EQUAL(host.calls.load(), 4 * 25 * 2);
 }
 
