@@ -85,6 +85,41 @@ class Finisher {
   uint32_t slice_ = 0;
 };
 
+// The panels of a group: as they were packed, or arranged for the kernel a tile at a time.
+class Weights {
+ public:
+  Weights(const GemmKernel& kernel, const qk_packed& packed, int64_t group, int64_t most)
+      : kernel_(kernel),
+        packed_(packed.panels() + static_cast<size_t>(group) * packed.sizes.group_bytes),
+        packed_bytes_(static_cast<int64_t>(packed.sizes.panel_bytes)),
+        depth_(packed.sizes.k_pad) {
+    if (kernel.arrange == nullptr) return;
+    arranged_bytes_ = round_up<int64_t>(depth_, kernel.kr) * kPanel;
+    arranged_ = scratch(Scratch::kPanel, static_cast<size_t>(most * arranged_bytes_));
+  }
+
+  ptrdiff_t panel_bytes() const { return arranged_ == nullptr ? packed_bytes_ : arranged_bytes_; }
+
+  const void* panels(int64_t first, int64_t count) const {
+    const uint8_t* const from = packed_ + first * packed_bytes_;
+    if (arranged_ == nullptr) return from;
+    for (int64_t i = 0; i < count; ++i) {
+      const ArrangeArgs arrange{from + i * packed_bytes_, arranged_ + i * arranged_bytes_,
+                                static_cast<uint32_t>(depth_)};
+      kernel_.arrange(&arrange);
+    }
+    return arranged_;
+  }
+
+ private:
+  const GemmKernel& kernel_;
+  const uint8_t* packed_;
+  int64_t packed_bytes_;
+  int64_t depth_;
+  int64_t arranged_bytes_ = 0;
+  uint8_t* arranged_ = nullptr;
+};
+
 }  // namespace
 
 void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& packed, int64_t group,
@@ -97,8 +132,7 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   const int64_t columns = lhs.rows == 1 ? std::max(kernel.nr, kernel.nr_row) : kernel.nr;
   const int64_t step = columns / kPanel;
   const size_t out_element = dtype_size(output.spec().out_dtype);
-  const uint8_t* const panels =
-      packed.panels() + static_cast<size_t>(group) * packed.sizes.group_bytes;
+  const Weights weights(kernel, packed, group, step);
   int32_t negated_sums[64];  // of the rows of a tile, mr <= 64
   const uint32_t k_steps = std::max<uint32_t>(1, lhs.n_taps * (lhs.k / kernel.kr));
   Finisher finisher(tier, output);
@@ -108,7 +142,7 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   tile.taps = lhs.taps;
   tile.n_taps = lhs.n_taps;
   tile.k = lhs.k;
-  tile.w_stride = static_cast<ptrdiff_t>(packed.sizes.panel_bytes);
+  tile.w_stride = weights.panel_bytes();
   tile.w_tap_stride = lhs.w_tap_stride;
   if (kernel.overlaps) {
     tile.between = Finisher::run_slice;
@@ -121,27 +155,10 @@ void run_tiles(const GemmPlan& plan, const Output& output, const qk_packed& pack
   const bool far_output =
       static_cast<size_t>(lhs.rows * packed.sizes.n_group) * out_element > cache_sizes().l2 / 2;
 
-  const int64_t depth = packed.sizes.k_pad;
-  const int64_t arranged_bytes = round_up<int64_t>(depth, kernel.kr) * kPanel;
-  uint8_t* arranged = nullptr;
-  if (kernel.arrange != nullptr) {
-    arranged = scratch(Scratch::kPanel, static_cast<size_t>(step * arranged_bytes));
-    tile.w_stride = arranged_bytes;
-  }
-
   for (int64_t panel = first_panel; panel < last_panel; panel += step) {
     const int64_t used = std::min(step, last_panel - panel);
     const int64_t column = (group * packed.sizes.panels + panel) * kPanel;
-    tile.w = panels + static_cast<size_t>(panel) * packed.sizes.panel_bytes;
-    if (arranged != nullptr) {
-      for (int64_t i = 0; i < used; ++i) {
-        const ArrangeArgs arrange{
-            panels + static_cast<size_t>(panel + i) * packed.sizes.panel_bytes,
-            arranged + i * arranged_bytes, static_cast<uint32_t>(depth)};
-        kernel.arrange(&arrange);
-      }
-      tile.w = arranged;
-    }
+    tile.w = weights.panels(panel, used);
     tile.n = static_cast<uint32_t>(used * kPanel);
     tile.acc_stride = static_cast<ptrdiff_t>(tile.n * sizeof(int32_t));
     EpilogueArgs finish = output.arguments(column, plan.flips());
