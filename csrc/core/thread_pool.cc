@@ -195,26 +195,28 @@ class Pool {
     }
   }
 
-  // A job after `seen`, completely written.
-  bool has_work(uint64_t seen) const {
-    const uint64_t ticket = ticket_.load(std::memory_order_seq_cst);
-    return ticket >> 32 != seen && (ticket & kClosed) != kClosed;
-  }
-
-  void park(Worker& worker, uint64_t seen) {
+  template <typename Arrived>
+  static void park(Worker& worker, const Arrived& arrived) {
     std::unique_lock<std::mutex> lock(worker.mutex);
     worker.parked.store(true, std::memory_order_seq_cst);
-    worker.wake.wait(lock, [&] { return has_work(seen); });
+    worker.wake.wait(lock, arrived);
     worker.parked.store(false, std::memory_order_relaxed);
   }
 
   void loop(int index) {
     uint64_t seen = 0;
+    uint64_t ticket = 0;
+    // A job after `seen`, completely written. Its number is taken from this very look: by the next
+    // one another job may be under way, and half written would count as seen.
+    const auto arrived = [&] {
+      ticket = ticket_.load(std::memory_order_seq_cst);
+      return ticket >> 32 != seen && (ticket & kClosed) != kClosed;
+    };
     for (;;) {
-      for (Spin spin; !has_work(seen) && spin.again();) {
+      for (Spin spin; !arrived() && spin.again();) {
       }
-      if (!has_work(seen)) park(workers_[index], seen);
-      seen = ticket_.load(std::memory_order_acquire) >> 32;
+      if (!arrived()) park(workers_[index], arrived);
+      seen = ticket >> 32;
       if (index >= helpers_.load(std::memory_order_relaxed)) continue;
       // Even when no task is left: the next job may be close.
       wake_from(kWakes * (index + 1));

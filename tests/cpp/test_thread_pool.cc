@@ -48,10 +48,10 @@ bool each_once(size_t count) {
   return once;
 }
 
-// The threads that run `count` tasks. Each task waits until `expected` threads have come, however
-// late a busy machine lets them.
+// The threads that run `count` tasks. Each task waits until `expected` threads have come, up to some
+// seconds: a busy machine lets them come late.
 std::set<std::thread::id> threads_of(size_t count, size_t expected) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   std::mutex mutex;
   std::set<std::thread::id> ids;
   parallel_for(count, [&](size_t) {
@@ -63,6 +63,16 @@ std::set<std::thread::id> threads_of(size_t count, size_t expected) {
     }
   });
   return ids;
+}
+
+// Do so many threads come to a job, and no more? Where the machine has other things to do, to one of
+// a few.
+bool all_come(size_t threads) {
+  for (int i = 0; i < 5; ++i) {
+    const size_t came = threads_of(10 * threads, threads).size();
+    if (came >= threads) return came == threads;
+  }
+  return false;
 }
 
 QK_TEST(pool_runs_every_task_once) {
@@ -85,9 +95,9 @@ QK_TEST(pool_wakes_parked_workers) {
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(3));
   // The caller wakes some, those wake others: all come in the end.
-  CHECK(threads_of(60, 6).size() == 6);
+  CHECK(all_come(6));
   qk_set_num_threads(2);
-  CHECK(threads_of(20, 2).size() == 2);
+  CHECK(all_come(2));
 }
 
 QK_TEST(pool_serves_many_callers_and_nested_calls) {
@@ -156,7 +166,7 @@ QK_TEST(pool_uses_no_more_threads_than_cpus) {
 #if defined(__unix__) && !defined(__SANITIZE_THREAD__)  // which knows no threads after a fork
 QK_TEST(pool_works_in_forked_children) {
   const ManyThreads many(4);
-  CHECK(threads_of(40, 4).size() == 4);
+  CHECK(all_come(4));
   std::atomic<bool> stop{false};
   // Forks happen while this thread's job is under way, or its lock taken.
   std::thread other([&] {
@@ -165,18 +175,20 @@ QK_TEST(pool_works_in_forked_children) {
   for (int i = 0; i < 20; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      bool right = true;
-      for (int j = 0; j < 20; ++j) right = right && each_once(32);
-      right = right && threads_of(40, 4).size() == 4;
+      for (int j = 0; j < 20; ++j) {
+        if (!each_once(32)) _exit(1);
+      }
+      if (!all_come(4)) _exit(2);
       const pid_t grandchild = fork();
       if (grandchild == 0) _exit(each_once(32) ? 0 : 1);
       int status = 1;
-      right = right && waitpid(grandchild, &status, 0) == grandchild && status == 0;
-      _exit(right ? 0 : 1);
+      const bool right = waitpid(grandchild, &status, 0) == grandchild && status == 0;
+      _exit(right ? 0 : 3);
     }
     int status = 1;
     set_context("fork %d", i);
-    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    CHECK_EQUAL(WEXITSTATUS(status), 0);
     CHECK(each_once(32));
   }
   stop.store(true);
@@ -225,7 +237,7 @@ QK_TEST(a_host_runs_calls_of_many_threads_and_none_nested) {
   CHECK_EQUAL(host.nested.load(), 0);
   // A host that is taken away leaves the pool as it was.
   const ManyThreads many(3);
-  CHECK(threads_of(30, 3).size() == 3);
+  CHECK(all_come(3));
   CHECK_EQUAL(host.calls.load(), 4 * 25 * 2);
 }
 
