@@ -25,8 +25,10 @@ namespace qk {
 namespace {
 
 constexpr int kMaxThreads = 256;
-// A few layers apart, then the core is left to others.
-constexpr auto kSpinTime = std::chrono::microseconds(50);
+// A worker waits so long for the next job, the layers of a model being less apart, before it sleeps:
+// to wake it takes as long. The caller waits for late workers, then lets them have the core.
+constexpr auto kSpinTime = std::chrono::milliseconds(1);
+constexpr auto kJoinTime = std::chrono::microseconds(50);
 // Measured with bench/fork_join.cc: a task of a microsecond pays where workers spin, and waking
 // parked ones costs more than a call of 100 gains.
 constexpr double kMicrosecondsPerThread = 1.5;
@@ -79,22 +81,28 @@ void relax() {
 #endif
 }
 
-// Waits a little: by the clock, because a pause is 40 cycles on one CPU and 140 on the next.
+// Waits a while: by the clock, because a pause is 40 cycles on one CPU and 140 on the next. Time in
+// which the thread did not run, stopped or displaced, hardly counts.
 class Spin {
  public:
+  explicit Spin(std::chrono::nanoseconds time) : left_(time) {}
+
   // False when the time is over.
   bool again() {
     constexpr int kLook = 32;  // pauses between looks at the clock
+    constexpr std::chrono::nanoseconds kMostALook = std::chrono::microseconds(20);
     relax();
     if (++pauses_ % kLook != 0) return true;
     const auto now = std::chrono::steady_clock::now();
-    if (pauses_ == kLook) end_ = now + kSpinTime;
-    return now < end_;
+    if (pauses_ > kLook) left_ -= std::min<std::chrono::nanoseconds>(now - last_, kMostALook);
+    last_ = now;
+    return left_.count() > 0;
   }
 
  private:
   int pauses_ = 0;
-  std::chrono::steady_clock::time_point end_;
+  std::chrono::nanoseconds left_;
+  std::chrono::steady_clock::time_point last_;
 };
 
 // CPUs that the tasks of a call can run on. More threads would only wait for each other. The mask
@@ -136,7 +144,7 @@ class Pool {
     ticket_.store(job << 32, std::memory_order_seq_cst);
     wake_from(0);
     work(job);
-    for (Spin spin; unfinished_.load(std::memory_order_acquire) > 0;) {
+    for (Spin spin(kJoinTime); unfinished_.load(std::memory_order_acquire) > 0;) {
       if (!spin.again()) std::this_thread::yield();  // oversubscribed: let the worker have the core
     }
     return true;
@@ -213,7 +221,7 @@ class Pool {
       return ticket >> 32 != seen && (ticket & kClosed) != kClosed;
     };
     for (;;) {
-      for (Spin spin; !arrived() && spin.again();) {
+      for (Spin spin(kSpinTime); !arrived() && spin.again();) {
       }
       if (!arrived()) park(workers_[index], arrived);
       seen = ticket >> 32;

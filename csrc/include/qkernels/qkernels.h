@@ -86,7 +86,7 @@ QK_API int qk_get_local_threads(void);        /* 0 when not set */
 QK_API int qk_cpu_count(void);                /* affinity and cgroup quota considered */
 
 /* Nonzero: small work is split over threads even if they must be woken for it. For measurements and
- * tests; by default only where calls follow each other within some 50 microseconds. */
+ * tests; by default only where calls follow each other within about a millisecond. */
 QK_API void qk_set_eager_threads(int eager);
 
 /* The caller's own threads instead of the pool: must call task(arg, i) once for each i in
