@@ -13,7 +13,7 @@ import pytest
 
 import qkernels as qk
 from qkernels import _core
-from support import same
+from support import require, same
 
 SHAPE = (3, 4, 32)
 NAMES = ("quantize", "dequantize", "requantize", "dynamic_quantize")
@@ -149,7 +149,7 @@ def test_half_precision(monkeypatch, name, x_dtype):
     if x_dtype == "float16":
         half: Any = x.astype(np.float16)
     else:
-        half = x.astype(pytest.importorskip("ml_dtypes").bfloat16)
+        half = x.astype(require("ml_dtypes").bfloat16)
     rest = {} if name == "dynamic_quantize" else {"scale": 0.02}
     taken = agree(ways, name, lambda: {"x": half, **rest}, x_dtype)
     assert taken == (x_dtype == "float16")
